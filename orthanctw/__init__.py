@@ -1,0 +1,3 @@
+"""An Orthanc-compatible DICOM server on Twisted."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,66 @@
+"""Raw access to the elements of a stored object (level 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from orthanctw.catalog import Catalog
+from orthanctw.dicom.content import Children, InlineValue, resolve
+from orthanctw.dicom.jsonforms import RangeReader
+from orthanctw.errors import UnknownResource
+from orthanctw.interfaces import IStorageArea
+from orthanctw.model import Attachment, AttachmentType, ResourceLevel
+
+T = TypeVar("T")
+
+
+class Contents:
+    """Reads elements from the files themselves; the only reading, with the file and its pixels, that opens them."""
+
+    def __init__(self, catalog: Catalog, storage: IStorageArea) -> None:
+        self._catalog = catalog
+        self.storage = storage
+
+    async def attachment(self, public_id: str) -> Attachment:
+        """The DICOM file of an instance. UnknownResource when there is none."""
+        attachments = await self._catalog.index.attachments(ResourceLevel.INSTANCE, public_id)
+        if attachments is None or AttachmentType.DICOM not in attachments:
+            raise UnknownResource()
+        attachment: Attachment = attachments[AttachmentType.DICOM]
+        return attachment
+
+    async def with_file(self, public_id: str, work: Callable[[RangeReader], T]) -> T:
+        """Run `work` on a storage thread with a function that reads ranges of the instance's file."""
+        attachment = await self.attachment(public_id)
+
+        def run() -> T:
+            with self.storage.map(attachment) as buffer:
+                return work(lambda offset, length: bytes(buffer[offset : offset + length]))
+
+        result: T = await self.storage.call(run)
+        return result
+
+    async def element(self, public_id: str, path: Sequence[str]) -> Children | bytes:
+        """What lies at a path of tags and item numbers: names of children, or bytes.
+
+        Raises
+        ------
+        UnknownResource
+            No such instance.
+        EmptyAnswer
+            404, nothing lies there.
+        """
+        attachment = await self.attachment(public_id)
+        header = await self._catalog.header(public_id)
+        found: Children | bytes = await self.storage.call(self._element, attachment, header.transfer_syntax, path)
+        return found
+
+    def _element(self, attachment: Attachment, transfer_syntax: str, path: Sequence[str]) -> Children | bytes:
+        with self.storage.map(attachment) as buffer:
+            found = resolve(buffer, transfer_syntax, path, dictionary=self._catalog.dictionary)
+            if isinstance(found, Children):
+                return found
+            if isinstance(found, InlineValue):
+                return found.value
+            return bytes(buffer[found.offset : found.offset + found.length])

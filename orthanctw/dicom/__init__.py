@@ -1,0 +1,1 @@
+"""DICOM: header scanner, tags, JSON forms, pixels, upper layer."""

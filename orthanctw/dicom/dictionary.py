@@ -1,0 +1,172 @@
+"""The data dictionary: tags, keywords and VRs with the names that Orthanc prints (PS3.6).
+
+Names are pydicom's keywords, which are DCMTK's but for the prefix that DCMTK gives to retired elements. Private tags
+are those of DCMTK's private dictionary, in a data file of ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
+from typing import Final
+
+import attrs
+from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
+
+from orthanctw.errors import UnknownDicomTag
+
+UNKNOWN_NAME: Final = "Unknown Tag & Data"
+PRIVATE_CREATOR: Final = "PrivateCreator"
+_RETIRED: Final = "RETIRED_"
+#: pydicom calls these retired, DCMTK does not yet.
+_NOT_RETIRED: Final = frozenset(
+    {0x00380004, 0x00701807, 0x00701808, 0x30040010, 0x30040012, 0x30060085, 0x30060088, 0x3008002B, 0x30100090}
+)
+#: Main tags keep their plain name, retired or not.
+_MAIN_NAMES: Final = frozenset({0x00101000})
+_FROM_AMBIGUOUS: Final = {"US or SS": "US", "OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW", "NONE": "UN"}
+_TAG_TEXT: Final = re.compile(r"([0-9a-fA-F]{4})[,-]?([0-9a-fA-F]{4})\Z")
+
+#: VR and name of the private tags of one creator, by ``group << 16 | element``; an element is one byte, the position
+#: within the reserved block (PS3.5 section 7.8.1), or whole when it is fixed.
+PrivateTags = Mapping[int, tuple[str, str]]
+
+
+def _printed(tag: int, keyword: str, status: str) -> str:
+    retired = status == "Retired" and tag not in _NOT_RETIRED and tag not in _MAIN_NAMES
+    return _RETIRED + keyword if retired else keyword
+
+
+_STANDARD: Final[dict[int, tuple[str, str]]] = {
+    tag: (_FROM_AMBIGUOUS.get(vr, vr), _printed(tag, keyword, status))
+    for tag, (vr, _vm, _name, status, keyword) in DicomDictionary.items()
+    if keyword
+}
+_REPEATERS: Final = [
+    (
+        int(re.sub("x", "0", mask), 16),
+        int(re.sub("[^x]", "0", mask).replace("x", "f"), 16) ^ 0xFFFFFFFF,
+        (_FROM_AMBIGUOUS.get(vr, vr), _printed(0, keyword, status)),
+    )
+    for mask, (vr, _vm, _name, status, keyword) in RepeatersDictionary.items()
+]
+
+
+def format_tag(tag: int) -> str:
+    """``gggg,eeee`` in lower-case hexadecimal."""
+    return f"{tag >> 16:04x},{tag & 0xFFFF:04x}"
+
+
+def is_private(tag: int) -> bool:
+    """Whether the group is odd (PS3.5 section 7.8)."""
+    return tag >> 16 & 1 == 1
+
+
+def creator_tag(tag: int) -> int:
+    """The element that would reserve the block of a private tag (PS3.5 section 7.8.1): see `reserves`."""
+    return tag & 0xFFFF0000 | tag >> 8 & 0xFF
+
+
+def reserves(tag: int) -> bool:
+    """Whether a tag reserves a block of private tags, its value being the creator (PS3.5 section 7.8.1)."""
+    return tag >> 16 & 1 == 1 and 0x10 <= tag & 0xFFFF <= 0xFF
+
+
+@functools.cache
+def _private_dictionary() -> dict[str, PrivateTags]:
+    text = resources.files("orthanctw.dicom").joinpath("private_tags.json").read_text(encoding="utf-8")
+    return {
+        creator: {int(key[:4], 16) << 16 | int(key[4:], 16): (entry[0], entry[1]) for key, entry in tags.items()}
+        for creator, tags in json.loads(text)["creators"].items()
+    }
+
+
+@attrs.frozen(kw_only=True)
+class DictionaryEntry:
+    """A tag of the option ``Dictionary``; the element of a private one may be given by its low byte."""
+
+    tag: int
+    vr: str
+    name: str
+    private_creator: str = ""
+
+
+class Dictionary:
+    """Names and VRs of tags.
+
+    Parameters
+    ----------
+    entries : iterable of DictionaryEntry
+        Tags to add (option ``Dictionary``).
+    private : bool
+        Whether private tags are known (option ``LoadPrivateDictionary``).
+    """
+
+    def __init__(self, entries: Iterable[DictionaryEntry] = (), *, private: bool = True) -> None:
+        self._entries: dict[int, tuple[str, str]] = dict(_STANDARD)
+        self._private: dict[str, PrivateTags] = dict(_private_dictionary()) if private else {}
+        for entry in entries:
+            if entry.private_creator:
+                low = entry.tag & 0xFF
+                mine = {entry.tag & 0xFFFF0000 | low: (entry.vr, entry.name)}
+                self._private[entry.private_creator] = {**self._private.get(entry.private_creator, {}), **mine}
+            else:
+                self._entries[entry.tag] = (entry.vr, entry.name)
+        #: Hot path of the scanner: VR and name of every tag that is no repeater and not private.
+        self.vrs: dict[int, str] = {tag: vr for tag, (vr, _name) in self._entries.items()}
+        self.names: dict[int, str] = {tag: name for tag, (_vr, name) in self._entries.items()}
+        self._tags: dict[str, int] = {}
+        for tag, name in self.names.items():
+            self._tags.setdefault(name, tag)
+            if name.startswith(_RETIRED):
+                self._tags.setdefault(name.removeprefix(_RETIRED), tag)
+
+        # Bounded: tags and creators come from files.
+        self._lookup = functools.lru_cache(maxsize=16384)(self._find)
+        #: The name that Orthanc prints for a tag of a private creator (or None); ``Unknown Tag & Data`` when unknown.
+        self.name: Callable[[int, str | None], str] = functools.lru_cache(maxsize=16384)(self._name)
+
+    def _find(self, tag: int, creator: str | None) -> tuple[str, str] | None:
+        entry = self._entries.get(tag)
+        if entry is not None:
+            return entry
+        group, element = tag >> 16, tag & 0xFFFF
+        private = group & 1
+        if element == 0:
+            kind = ("Illegal" if group < 8 else "Private") if private else "Generic"
+            return "UL", f"{kind}GroupLength"
+        if not private:
+            return next((found for base, mask, found in _REPEATERS if tag & mask == base), None)
+        if 0x10 <= element <= 0xFF:
+            return "LO", "IllegalPrivateCreator" if group < 8 else PRIVATE_CREATOR
+        tags = self._private.get(creator) if creator else None
+        return None if tags is None else tags.get(tag) or tags.get(tag & 0xFFFF00FF)
+
+    def vr(self, tag: int, creator: str | None = None) -> str:
+        """The VR of a tag (PS3.6), ``UN`` when it is unknown; an ambiguous one is US or OW."""
+        entry = self._lookup(tag, creator)
+        return "UN" if entry is None else entry[0]
+
+    def _name(self, tag: int, creator: str | None) -> str:
+        entry = self._lookup(tag, creator)
+        return UNKNOWN_NAME if entry is None else entry[1]
+
+    def parse(self, text: str) -> int:
+        """The tag that `text` names: ``gggg,eeee``, ``gggg-eeee``, ``ggggeeee`` or a keyword.
+
+        Raises UnknownDicomTag.
+        """
+        match = _TAG_TEXT.match(text)
+        if match is not None:
+            return int(match[1] + match[2], 16)
+        tag = self._tags.get(text)
+        if tag is None:
+            raise UnknownDicomTag(text[:64])
+        return tag
+
+
+#: The dictionary without options.
+STANDARD: Final = Dictionary()

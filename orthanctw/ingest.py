@@ -1,0 +1,278 @@
+"""The one way in: every object enters here, whatever protocol brought it (level 4).
+
+Scan, filters, durable file, index, in this order; success is told after the commit, never before. A failure at any
+step leaves neither a file nor a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from orthanctw.dicom.dictionary import Dictionary
+from orthanctw.dicom.header import encode
+from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
+from orthanctw.dicom.maintags import (
+    MainTags,
+    expected_number_of_instances,
+    index_in_series,
+    search_tags,
+)
+from orthanctw.dicom.scanner import ScannedFile, scan
+from orthanctw.errors import BadFileFormat
+from orthanctw.events import EventBus
+from orthanctw.identifiers import hierarchy_ids
+from orthanctw.interfaces import IIndex, IIngestFilter, ISpool, IStorageArea
+from orthanctw.metrics import Metrics
+from orthanctw.model import (
+    Attachment,
+    AttachmentType,
+    Compression,
+    MetadataType,
+    NewInstance,
+    NewResource,
+    Origin,
+    OriginKind,
+    OverwriteMode,
+    ResourceLevel,
+    Stored,
+    StoreStatus,
+)
+from orthanctw.removal import Removal
+from orthanctw.stability import StabilityMonitor, timestamp
+
+log = Logger(namespace="orthanctw.generic")
+_SOP_CLASS_UID = 0x00080016
+#: Fields of an origin that become metadata of the instance.
+_ORIGIN_METADATA: Mapping[OriginKind, Sequence[tuple[MetadataType, str]]] = {
+    OriginKind.REST_API: (
+        (MetadataType.REMOTE_IP, "remote_ip"),
+        (MetadataType.HTTP_USERNAME, "username"),
+    ),
+    OriginKind.DICOM_PROTOCOL: (
+        (MetadataType.REMOTE_IP, "remote_ip"),
+        (MetadataType.CALLED_AET, "called_aet"),
+    ),
+}
+
+
+@attrs.frozen(kw_only=True)
+class IngestOptions:
+    """How objects are stored."""
+
+    compression: Compression = Compression.NONE
+    overwrite: OverwriteMode = OverwriteMode.NEVER
+    default_encoding: str = "Latin1"
+    nesting: int = 64
+
+
+@attrs.frozen(kw_only=True)
+class Ingested:
+    """What became of an object, and the identifiers of its levels."""
+
+    status: StoreStatus
+    patient: str
+    study: str
+    series: str
+    instance: str
+
+
+class Ingest:
+    """Stores objects.
+
+    Parameters
+    ----------
+    filters : sequence of IIngestFilter
+        Asked in turn; the first that says no filters the object out.
+    wall_clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        index: IIndex,
+        storage: IStorageArea,
+        *,
+        main_tags: MainTags,
+        dictionary: Dictionary,
+        events: EventBus,
+        stability: StabilityMonitor,
+        removal: Removal,
+        metrics: Metrics,
+        wall_clock: Callable[[], float],
+        options: IngestOptions,
+        filters: Sequence[IIngestFilter] = (),
+    ) -> None:
+        self._index = index
+        self._storage = storage
+        self._main_tags = main_tags
+        self._dictionary = dictionary
+        self._events = events
+        self._stability = stability
+        self._removal = removal
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+        self._options = options
+        self._filters = list(filters)
+        self._signatures = {level: main_tags.signature(level) for level in ResourceLevel}
+
+    async def store(self, content: bytes | ISpool, origin: Origin) -> Ingested:
+        """Store one object.
+
+        Raises
+        ------
+        BadFileFormat
+            No DICOM, or truncated.
+        InexistentTag
+            A UID is missing.
+        FullStorage
+            A quota, or no space on the disk.
+        """
+        scanned = await self._scan(content)
+        ids = hierarchy_ids(*scanned.identifiers())
+        if self._filters and not await self._accepted(scanned, ids, content, origin):
+            return _ingested(StoreStatus.FILTERED_OUT, ids)
+        header = encode(scanned)
+        attachment: Attachment = await self._storage.create(
+            content, AttachmentType.DICOM, self._options.compression
+        )
+        try:
+            stored: Stored = await self._index.store(
+                self._new_instance(scanned, ids, header, attachment, origin),
+                self._storage.folder_sync(attachment.uuid),
+            )
+        except BaseException:
+            await self._storage.remove((attachment.uuid,))
+            raise
+        self._told(stored, ids, attachment)
+        return _ingested(stored.status, ids)
+
+    async def _scan(self, content: bytes | ISpool) -> ScannedFile:
+        work = partial(
+            scan,
+            default_encoding=self._options.default_encoding,
+            dictionary=self._dictionary,
+            depth_limit=self._options.nesting,
+        )
+        if isinstance(content, bytes):
+            if not content:
+                raise BadFileFormat("The file is empty")
+            return work(content)
+        await content.flush()
+        scanned: ScannedFile = await self._storage.call(lambda: work(content.map()))
+        return scanned
+
+    async def _accepted(
+        self, scanned: ScannedFile, ids: tuple[str, str, str, str], content: bytes | ISpool, origin: Origin
+    ) -> bool:
+        """Ask the filters, unless the object is stored already and will stay as it is."""
+        if self._options.overwrite is OverwriteMode.NEVER:
+            known = await self._index.resource(ResourceLevel.INSTANCE, ids[3])
+            if known is not None:
+                return True
+        tags = form_of(
+            scanned.elements, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary), scanned
+        )
+        size = len(content) if isinstance(content, bytes) else content.size
+        for each in self._filters:
+            if not await each.accepts(origin, tags, size):
+                return False
+        return True
+
+    def _told(self, stored: Stored, ids: tuple[str, str, str, str], attachment: Attachment) -> None:
+        """After the commit: listeners, stability, files that nothing refers to any more."""
+        self._metrics.add(f"orthanctw_ingest_{stored.status.name.lower()}_total")
+        if stored.status is StoreStatus.SUCCESS:
+            self._stability.touch(ids[:3])
+            self._events.publish(stored.changes)
+        unused = stored.removed_files
+        if stored.status is not StoreStatus.SUCCESS:
+            unused = (*unused, attachment.uuid)
+        if unused:
+            removed: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(unused))
+            removed.addErrback(_removal_failed)
+
+    def _new_instance(
+        self,
+        scanned: ScannedFile,
+        ids: tuple[str, str, str, str],
+        header: bytes,
+        attachment: Attachment,
+        origin: Origin,
+    ) -> NewInstance:
+        patient, study, series, instance = (
+            self._new_resource(scanned, level, public_id, origin)
+            for level, public_id in zip(ResourceLevel, ids, strict=True)
+        )
+        return NewInstance(
+            patient=patient,
+            study=study,
+            series=series,
+            instance=instance,
+            header=header,
+            attachments=(attachment,),
+            date=timestamp(self._wall_clock),
+            overwrite=self._options.overwrite,
+        )
+
+    def _new_resource(
+        self, scanned: ScannedFile, level: ResourceLevel, public_id: str, origin: Origin
+    ) -> NewResource:
+        metadata: dict[int, str] = {MetadataType.MAIN_DICOM_TAGS_SIGNATURE: self._signatures[level]}
+        sequences = self._main_tags.sequences(scanned, level)
+        if sequences is not None:
+            metadata[MetadataType.MAIN_DICOM_SEQUENCES] = sequences
+        if level is ResourceLevel.INSTANCE:
+            self._add_instance_metadata(metadata, scanned, origin)
+        elif level is ResourceLevel.SERIES:
+            metadata[MetadataType.REMOTE_AET] = origin.remote_aet
+            expected = expected_number_of_instances(scanned)
+            if expected is not None:
+                metadata[MetadataType.EXPECTED_NUMBER_OF_INSTANCES] = str(expected)
+        return NewResource(
+            public_id=public_id,
+            main_tags=self._main_tags.values(scanned, level),
+            search_tags=search_tags(scanned, level),
+            metadata=metadata,
+        )
+
+    def _add_instance_metadata(
+        self, metadata: dict[int, str], scanned: ScannedFile, origin: Origin
+    ) -> None:
+        metadata[MetadataType.RECEPTION_DATE] = timestamp(self._wall_clock)
+        metadata[MetadataType.ORIGIN] = origin.kind.value
+        metadata[MetadataType.REMOTE_AET] = origin.remote_aet
+        for kind, field in _ORIGIN_METADATA.get(origin.kind, ()):
+            metadata[kind] = getattr(origin, field)
+        metadata[MetadataType.TRANSFER_SYNTAX] = scanned.transfer_syntax
+        sop_class = scanned.text(_SOP_CLASS_UID)
+        if sop_class is not None:
+            metadata[MetadataType.SOP_CLASS_UID] = sop_class
+        index = index_in_series(scanned)
+        if index is not None:
+            metadata[MetadataType.INDEX_IN_SERIES] = index
+        if scanned.pixel_data_offset is not None:
+            metadata[MetadataType.PIXEL_DATA_OFFSET] = str(scanned.pixel_data_offset)
+        pixels = scanned.pixels
+        if pixels is not None:
+            if pixels.vr != _usual_vr(scanned):
+                metadata[MetadataType.PIXEL_DATA_VR] = pixels.vr
+
+
+def _usual_vr(scanned: ScannedFile) -> str:
+    """VR that pixel data has in the transfer syntax (PS3.5 annex A)."""
+    encapsulated = scanned.pixels is not None and scanned.pixels.encapsulated
+    return "OB" if encapsulated else "OW"
+
+
+def _ingested(status: StoreStatus, ids: tuple[str, str, str, str]) -> Ingested:
+    return Ingested(status=status, patient=ids[0], study=ids[1], series=ids[2], instance=ids[3])
+
+
+def _removal_failed(failure: Failure) -> None:
+    log.failure("Files could not be removed; the next start tries again", failure)

@@ -1,0 +1,335 @@
+"""Contracts between the layers (level 1). Imports only values.
+
+Every method that returns a `Deferred` may fail with an `orthanctw.errors.OrthancError`; anything else is a defect.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from orthanctw.model import (
+    Attachment,
+    Change,
+    ChangeType,
+    Compression,
+    Constraint,
+    Deleted,
+    Expanded,
+    ExportedResource,
+    MetadataValue,
+    NewInstance,
+    Origin,
+    Resource,
+    ResourceLevel,
+    Statistics,
+    Stored,
+)
+
+
+class IIndex(Interface):
+    """The database of resources. One writer with group commit, readers in parallel.
+
+    A write is durable when its Deferred fires. Writes are carried out in the order of the calls.
+    """
+
+    # Life cycle
+    def open() -> Deferred[None]:
+        """Create or migrate the schema and start the threads. Never called before the daemon has forked."""
+
+    def close() -> Deferred[None]:
+        """Finish the writes that wait, then close; later calls fail with ServiceUnavailable."""
+
+    # Ingest and removal
+    def store(instance: NewInstance, sync: Callable[[], None]) -> Deferred[Stored]:
+        """Add an object. `sync` makes its file's folder durable; equal callables run once per commit, before it."""
+
+    def delete(level: ResourceLevel, public_id: str) -> Deferred[Deleted | None]:
+        """Delete a resource, what is below it and every ancestor that is left empty; None when it is unknown."""
+
+    def delete_many(public_ids: Sequence[str]) -> Deferred[Deleted]:
+        """Delete resources of any level in one transaction; unknown ones are skipped."""
+
+    def pending_removals() -> Deferred[tuple[str, ...]]:
+        """UUIDs of files that were dropped from the index and not yet confirmed as removed."""
+
+    def forget_removals(uuids: Sequence[str]) -> Deferred[None]:
+        """The files are gone from the storage area."""
+
+    def known_files(uuids: Sequence[str]) -> Deferred[frozenset[str]]:
+        """Those of `uuids` that the index refers to (start-up repair)."""
+
+    # Reading resources
+    def resource(level: ResourceLevel, public_id: str) -> Deferred[Resource | None]:
+        """One resource, or None."""
+
+    def expand(
+        level: ResourceLevel,
+        public_ids: Sequence[str],
+        *,
+        children: bool,
+        attachments: bool,
+        indices: bool,
+    ) -> Deferred[list[Expanded]]:
+        """Several resources with what their JSON shows, in the order asked; unknown ones are left out."""
+
+    def ancestors(
+        level: ResourceLevel, public_ids: Sequence[str], parent_level: ResourceLevel
+    ) -> Deferred[dict[str, Resource]]:
+        """The ancestor of `parent_level` of each resource, by the resource's public id."""
+
+    def lookup_level(public_id: str) -> Deferred[ResourceLevel | None]:
+        """The level of a public identifier."""
+
+    def list_ids(level: ResourceLevel, since: int = 0, limit: int = 0) -> Deferred[list[str]]:
+        """Public ids of a level in a stable order; `limit` 0 is no limit."""
+
+    def list_resources(level: ResourceLevel, since: int = 0, limit: int = 0) -> Deferred[list[Resource]]:
+        """As `list_ids`, the whole resources."""
+
+    def resources(level: ResourceLevel, public_ids: Sequence[str]) -> Deferred[list[Resource]]:
+        """Several resources by id, in the order asked; unknown ones are left out."""
+
+    def children(
+        level: ResourceLevel, public_id: str, child_level: ResourceLevel
+    ) -> Deferred[list[str] | None]:
+        """Ids of the descendants of `child_level`; None when the resource is unknown."""
+
+    def children_resources(
+        level: ResourceLevel, public_id: str, child_level: ResourceLevel
+    ) -> Deferred[list[Resource] | None]:
+        """As `children`, the whole resources."""
+
+    def ancestor(level: ResourceLevel, public_id: str, parent_level: ResourceLevel) -> Deferred[Resource | None]:
+        """The ancestor of `parent_level`; None when the resource is unknown."""
+
+    def header(public_id: str) -> Deferred[bytes | None]:
+        """The stored header of an instance, as given in `NewInstance.header`."""
+
+    def headers(public_ids: Sequence[str]) -> Deferred[dict[str, bytes]]:
+        """Headers of several instances."""
+
+    def first_instance(level: ResourceLevel, public_id: str) -> Deferred[str | None]:
+        """Any instance below (or equal to) a resource: where tags of the file can be read."""
+
+    # Attachments, metadata, labels, protection
+    def attachments(level: ResourceLevel, public_id: str) -> Deferred[dict[int, Attachment] | None]:
+        """Attachments by content type; None when the resource is unknown."""
+
+    def instance_attachments(public_ids: Sequence[str]) -> Deferred[dict[str, dict[int, Attachment]]]:
+        """Attachments of several resources of one kind, by public id."""
+
+    def set_metadata(
+        level: ResourceLevel, public_id: str, metadata: int, value: str, expected: MetadataValue | None, check: bool
+    ) -> Deferred[MetadataValue]:
+        """Write metadata; with `check` the present value must be `expected`, else RevisionMismatch."""
+
+    def delete_metadata(
+        level: ResourceLevel, public_id: str, metadata: int, expected: MetadataValue | None, check: bool
+    ) -> Deferred[None]:
+        """Remove metadata; UnknownResource when it is not set."""
+
+    def add_attachment(
+        level: ResourceLevel, public_id: str, attachment: Attachment, sync: Callable[[], None]
+    ) -> Deferred[tuple[Attachment, tuple[str, ...]]]:
+        """Add or replace an attachment; answers it with its revision, and the files that it replaced."""
+
+    def delete_attachment(level: ResourceLevel, public_id: str, content_type: int) -> Deferred[tuple[str, ...]]:
+        """Remove an attachment; answers the UUIDs of files to remove; UnknownResource when it is not there."""
+
+    def set_protected(public_id: str, protected: bool) -> Deferred[None]:
+        """Protect a patient from recycling; UnknownResource when it is unknown."""
+
+    def add_label(level: ResourceLevel, public_id: str, label: str) -> Deferred[None]:
+        """Add a label; UnknownResource when the resource is unknown."""
+
+    def remove_label(level: ResourceLevel, public_id: str, label: str) -> Deferred[None]:
+        """Remove a label; nothing happens when it is not there."""
+
+    def all_labels() -> Deferred[list[str]]:
+        """Every label in use, sorted."""
+
+    # Changes and exports
+    def log_changes(changes: Sequence[Change], last_update: Mapping[str, str]) -> Deferred[list[Change]]:
+        """Log changes of resources that still exist; answers them with their sequence numbers."""
+
+    def changes(
+        since: int | None, limit: int, to: int | None, types: frozenset[ChangeType]
+    ) -> Deferred[tuple[list[Change], bool]]:
+        """Entries in ascending order, and whether the list is at its end in the direction of reading."""
+
+    def last_change() -> Deferred[tuple[Change | None, int]]:
+        """The newest entry, and the last sequence number ever given."""
+
+    def clear_changes() -> Deferred[None]:
+        """Forget all changes; sequence numbers go on."""
+
+    def log_exported(exported: ExportedResource) -> Deferred[None]:
+        """Log that a resource was sent."""
+
+    def exports(since: int, limit: int) -> Deferred[tuple[list[ExportedResource], bool]]:
+        """As `changes`."""
+
+    def last_export() -> Deferred[tuple[ExportedResource | None, int]]:
+        """As `last_change`."""
+
+    def clear_exports() -> Deferred[None]:
+        """As `clear_changes`."""
+
+    # Counters
+    def statistics() -> Deferred[Statistics]:
+        """Totals of the server, from counters."""
+
+    def resource_statistics(level: ResourceLevel, public_id: str) -> Deferred[Statistics | None]:
+        """Numbers below one resource; None when it is unknown."""
+
+    # Search
+    def candidates(level: ResourceLevel, constraints: Sequence[Constraint]) -> Deferred[list[Resource]]:
+        """Resources of `level` for which every constraint holds, on its own or an ancestor's search tags.
+
+        Ordered by insertion. Constraints on normalised values may let too many through, never too few: the
+        finder compares the real values afterwards.
+        """
+
+    def lookup_identifier(level: ResourceLevel, tag: int, normalized: str) -> Deferred[list[Resource]]:
+        """Resources of `level` whose search tag has this normalised value."""
+
+    # Key-value stores, queues, global properties
+    def global_property(number: int) -> Deferred[str | None]:
+        """A global property, or None."""
+
+    def set_global_property(number: int, value: str) -> Deferred[None]:
+        """Write a global property."""
+
+    def store_value(store: str, key: str, value: bytes) -> Deferred[None]:
+        """Write into a key-value store."""
+
+    def value(store: str, key: str) -> Deferred[bytes | None]:
+        """Read from a key-value store."""
+
+    def delete_value(store: str, key: str) -> Deferred[None]:
+        """Delete from a key-value store; nothing happens when it is not there."""
+
+    def keys(store: str, since: str | None, limit: int) -> Deferred[list[str]]:
+        """Keys in ascending order, those after `since`."""
+
+    def enqueue(queue: str, value: bytes) -> Deferred[None]:
+        """Append to a queue."""
+
+    def dequeue(queue: str, from_front: bool) -> Deferred[bytes | None]:
+        """Take from a queue; None when it is empty."""
+
+    def queue_size(queue: str) -> Deferred[int]:
+        """Number of values in a queue."""
+
+    def reserve(queue: str, from_front: bool, seconds: int) -> Deferred[tuple[int, bytes] | None]:
+        """Hide a value from others for a time, until `acknowledge`; None when nothing is free."""
+
+    def acknowledge(queue: str, value_id: int) -> Deferred[None]:
+        """Remove a reserved value."""
+
+
+class ISpool(Interface):
+    """A file being received inside the storage area, not yet part of it.
+
+    One call at a time: the next write, flush, create or discard waits for the Deferred of the one before.
+    """
+
+    size = Attribute("Bytes written so far (int).")
+
+    def write(data: bytes) -> Deferred[None]:
+        """Append; fires when the bytes have left memory."""
+
+    def flush() -> Deferred[None]:
+        """Write what was gathered in memory."""
+
+    def append_blocking(batch: list[bytes]) -> None:
+        """Append at once, from a thread that may block; the caller adds to `size`."""
+
+    def read_at(offset: int, length: int) -> bytes:
+        """Blocking read of a flushed file."""
+
+    def open() -> BinaryIO:
+        """The flushed file, opened anew for reading (blocking)."""
+
+    def map() -> mmap.mmap | bytes:
+        """The flushed file as a read-only buffer."""
+
+    def discard() -> Deferred[None]:
+        """Remove the file; nothing happens once `IStorageArea.create` took it."""
+
+
+class IReader(Interface):
+    """Uncompressed bytes of a stored file, forwards. The file stays readable when it is deleted meanwhile."""
+
+    remaining = Attribute("Bytes that are still to come (int).")
+
+    def read(length: int) -> Deferred[bytes]:
+        """The next bytes, at most `length`; empty at the end. One call at a time. CorruptedFile when damaged."""
+
+    def close() -> None:
+        """Let the file go; a read that is under way ends first."""
+
+
+class IStorageArea(Interface):
+    """Files named by UUIDs of ours in ``ab/cd`` folders."""
+
+    def open() -> Deferred[None]:
+        """Make the folders, take the lock, remove what an earlier process left in the spool folder."""
+
+    def close() -> Deferred[None]:
+        """Give the lock back."""
+
+    def spool() -> ISpool:
+        """A new file to receive into."""
+
+    def create(data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
+        """Make content durable under a new UUID, except for its folder: see `folder_sync`.
+
+        Raises FullStorage when the disk is full; then nothing is left behind.
+        """
+
+    def folder_sync(uuid: str) -> Callable[[], None]:
+        """What makes the folder entry of `uuid` durable; equal for files of one folder."""
+
+    def reader(
+        attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
+    ) -> Deferred[IReader]:
+        """A reader over a range of the uncompressed bytes (`raw`: of the file as it lies). InexistentFile, CorruptedFile."""
+
+    def read(attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:
+        """The bytes of a range at once, for small ones."""
+
+    def map(attachment: Attachment) -> AbstractContextManager[mmap.mmap | bytes]:
+        """The uncompressed bytes as a read-only buffer, for blocking work on a storage thread."""
+
+    def call(function: Callable[..., object], *arguments: object) -> Deferred[Any]:
+        """Run blocking work on a storage thread."""
+
+    def path(uuid: str) -> str:
+        """Where the file lies."""
+
+    def remove(uuids: Iterable[str]) -> Deferred[tuple[str, ...]]:
+        """Remove files; answers those that are gone now (absent ones count as gone)."""
+
+    def tail(newer_than: float) -> Deferred[list[str]]:
+        """UUIDs of files modified after a time stamp: those that a crash may have left without a row."""
+
+
+class IIngestFilter(Interface):
+    """A hook that decides about a received object before it is stored."""
+
+    def accepts(origin: Origin, tags: Mapping[str, object], data_size: int) -> Deferred[bool]:
+        """False filters the object out. A failure means the same as no answer."""
+
+
+class IChangeListener(Interface):
+    """A hook that is told of changes, after their commit, in order; its errors are logged."""
+
+    def changed(change: Change) -> None:
+        """Must not block and not raise."""

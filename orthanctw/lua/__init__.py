@@ -1,0 +1,1 @@
+"""Lua scripting: one worker thread that runs every Lua callback."""

@@ -1,0 +1,168 @@
+"""The REST API on Klein: route declarations, the one wrapper around every route, and the dispatcher for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+from klein import Klein
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+
+from orthanctw.errors import EmptyAnswer, ServiceUnavailable
+from orthanctw.metrics import Metrics
+from orthanctw.model import Origin, OriginKind
+from orthanctw.rest.call import Call
+from orthanctw.rest.errors import render_failure
+from orthanctw.rest.reply import Reply
+from orthanctw.rest.site import OrthancRequest
+from orthanctw.threads import shield
+
+Handler = Callable[[Call], Awaitable[Reply | None]]
+_Method = TypeVar("_Method", bound=Callable[..., Awaitable[Reply | None]])
+_MARK = "_orthanctw_routes"
+
+
+@attrs.frozen
+class Route:
+    """A method and a path in werkzeug's notation: ``/instances/<id>``."""
+
+    method: str
+    path: str
+
+
+def route(method: str, *paths: str) -> Callable[[_Method], _Method]:
+    """Declare that a method of a routes object answers `method` on each of `paths`."""
+
+    def declare(function: _Method) -> _Method:
+        marks: list[Route] = getattr(function, _MARK, [])
+        marks.extend(Route(method, path) for path in paths)
+        setattr(function, _MARK, marks)
+        return function
+
+    return declare
+
+
+def declared_routes(owner: object) -> Iterable[tuple[Route, Handler]]:
+    """The routes that an object declares, with their bound handlers."""
+    for name in dir(type(owner)):
+        for mark in getattr(getattr(type(owner), name), _MARK, ()):
+            yield mark, getattr(owner, name)
+
+
+class RestApi:
+    """All routes.
+
+    Parameters
+    ----------
+    owners : iterable of objects
+        Their methods carry `route`.
+    describe_errors : bool
+        ``HttpDescribeErrors``.
+    """
+
+    def __init__(
+        self,
+        owners: Iterable[object],
+        *,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        describe_errors: bool = True,
+    ) -> None:
+        self.klein = Klein()
+        # Works only before the first route.
+        self.klein.url_map.strict_slashes = False
+        self.routes: dict[str, dict[str, Handler]] = {}
+        self.stopping = False
+        self.active = 0
+        self._metrics = metrics
+        self._clock = clock
+        self._describe_errors = describe_errors
+        for owner in owners:
+            for mark, handler in declared_routes(owner):
+                methods = self.routes.setdefault(mark.path, {})
+                if mark.method in methods:
+                    raise ValueError(f"{mark.method} {mark.path} is declared twice")
+                methods[mark.method] = handler
+        for path, methods in self.routes.items():
+            self._add(path, methods)
+        self.klein.handle_errors(Exception)(self._failed)
+
+    def _add(self, path: str, methods: Mapping[str, Handler]) -> None:
+        async def endpoint(request: OrthancRequest, **parameters: str) -> None:
+            call = self._call(request, parameters)
+            await request.answer(await self._serve(methods[call.method], call))
+
+        # Klein finds the handler by its endpoint; the names of our handlers are not unique.
+        self.klein.route(path, methods=list(methods), endpoint=path)(endpoint)
+
+    def _call(self, request: OrthancRequest, parameters: Mapping[str, str]) -> Call:
+        return Call(
+            method=request.method.decode("latin-1"),
+            path="/" + "/".join(request.segments),
+            arguments=request.arguments,
+            headers=_Headers(request),
+            body=request.body.content(),
+            origin=Origin(
+                kind=OriginKind.REST_API, remote_ip=request.client.host, username=request.username
+            ),
+            parameters=parameters,
+        )
+
+    async def _serve(self, handler: Handler, call: Call) -> Reply:
+        """The one wrapper: refusal while stopping, timing, and work that outlives the client's interest."""
+        if self.stopping:
+            raise ServiceUnavailable("The server is stopping")
+        started = self._clock()
+        self.active += 1
+        try:
+            reply = await (handler(call) if call.method == "GET" else shield(self._tracked(handler, call)))
+        finally:
+            self.active -= 1
+            self._metrics.set("orthanc_rest_api_duration_ms", (self._clock() - started) * 1000)
+        if reply is None:
+            raise EmptyAnswer(400 if call.method == "POST" else 404)
+        return reply
+
+    async def _tracked(self, handler: Handler, call: Call) -> Reply | None:
+        self.active += 1
+        try:
+            return await handler(call)
+        finally:
+            self.active -= 1
+
+    async def dispatch(self, call: Call) -> Reply:
+        """Answer a call that came without a socket. Fails as the route does."""
+        path, parameters = self.klein.url_map.bind("localhost").match(call.path, method=call.method)
+        return await self._serve(self.routes[path][call.method], attrs.evolve(call, parameters=parameters))
+
+    def _failed(self, request: Any, failure: Failure) -> None:
+        # A client that has left cancels its request; nobody reads an answer.
+        if not failure.check(CancelledError):
+            self.fail(request, failure)
+
+    def fail(self, request: OrthancRequest, failure: Failure) -> None:
+        """Answer a request with the error that `failure` means."""
+        path = "/" + "/".join(request.segments)
+        method = request.method.decode("latin-1")
+        request.answer(render_failure(failure, method, path, described=self._describe_errors))
+
+
+class _Headers(Mapping[str, str]):
+    """Headers of a request, by lower-case name; looked up when asked, as few routes ask."""
+
+    def __init__(self, request: OrthancRequest) -> None:
+        self._headers = request.requestHeaders
+
+    def __getitem__(self, name: str) -> str:
+        values = self._headers.getRawHeaders(name)
+        if not values:
+            raise KeyError(name)
+        return values[-1]
+
+    def __iter__(self) -> Any:
+        return iter(name.decode("latin-1").lower() for name, _ in self._headers.getAllRawHeaders())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._headers.getAllRawHeaders())

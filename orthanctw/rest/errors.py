@@ -1,0 +1,61 @@
+"""The one renderer of errors: any exception becomes a reply with Orthanc's error JSON."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from orthanctw.errors import EmptyAnswer, OrthancError, UnknownResource
+from orthanctw.rest.reply import TEXT, Reply, encode
+
+log = Logger(namespace="orthanctw.http")
+_METHOD_ORDER = ("GET", "POST", "PUT", "DELETE")
+
+
+def describe(error: OrthancError, method: str, path: str) -> bytes:
+    """The body of an error: code, HTTP status, texts and the request it belongs to."""
+    body = {
+        "HttpError": HTTPStatus(error.http_status).phrase,
+        "HttpStatus": error.http_status,
+        "Message": error.code.message,
+        "Method": method,
+        "OrthancError": error.code.message,
+        "OrthancStatus": int(error.code),
+        "Uri": path,
+    }
+    if error.details:
+        body["Details"] = error.details
+    return encode(body)
+
+
+def not_allowed(methods: set[str]) -> Reply:
+    """405, with the methods that the path has."""
+    allowed = ",".join(m for m in _METHOD_ORDER if m in methods)
+    return Reply(content_type=None, status=405, headers=(("Allow", allowed),))
+
+
+def render_failure(failure: Failure, method: str, path: str, *, described: bool = True) -> Reply:
+    """The reply to a request whose route failed.
+
+    Parameters
+    ----------
+    described : bool
+        ``HttpDescribeErrors``; without it error bodies are empty.
+    """
+    error = failure.value
+    if isinstance(error, MethodNotAllowed):
+        return not_allowed(set(error.valid_methods or ()))
+    if isinstance(error, EmptyAnswer):
+        return Reply(content_type=None, status=error.http_status, headers=error.headers)
+    if isinstance(error, HTTPException):
+        error = UnknownResource()
+    if not isinstance(error, OrthancError):
+        log.failure("Unexpected error in {method} {path}", failure, method=method, path=path)
+        error = OrthancError()
+    elif error.http_status >= 500:
+        log.error("{method} {path}: {reason}", method=method, path=path, reason=str(error))
+    body = describe(error, method, path) if described else b""
+    return Reply(body, TEXT, error.http_status)

@@ -1,0 +1,56 @@
+"""Answers with the bytes of a stored file, whole or in part (RFC 9110 section 14, with Orthanc's readings)."""
+
+from __future__ import annotations
+
+from orthanctw.errors import BadRange, BadRequest
+from orthanctw.interfaces import IReader, IStorageArea
+from orthanctw.model import Attachment
+from orthanctw.rest.call import Call
+from orthanctw.rest.reply import BINARY, Headers, Reply
+
+
+def parse_range(text: str, size: int) -> tuple[int, int]:
+    """First and last byte of ``bytes=a-b``.
+
+    Raises
+    ------
+    BadRequest
+        Another unit, or no numbers.
+    BadRange
+        The start lies beyond the end.
+    """
+    unit, _, span = text.partition("=")
+    first_text, dash, last_text = span.strip().partition("-")
+    if unit.strip().lower() != "bytes" or not dash:
+        raise BadRequest("Only a single range of bytes can be asked for")
+    try:
+        # A missing start is 0: clients of Orthanc depend on it, though RFC 9110 means the last bytes.
+        first = int(first_text) if first_text else 0
+        last = int(last_text) if last_text else size - 1
+    except ValueError as e:
+        raise BadRequest("Only a single range of bytes can be asked for") from e
+    last = min(last, size - 1)
+    if first < 0 or first > last:
+        raise BadRange("The range starts beyond the end")
+    return first, last
+
+
+async def file_reply(
+    storage: IStorageArea,
+    attachment: Attachment,
+    call: Call,
+    content_type: str,
+    headers: Headers = (),
+    *,
+    raw: bool = False,
+) -> Reply:
+    """The file of an attachment: uncompressed, or `raw` as it lies on the disk."""
+    size = attachment.compressed_size if raw else attachment.size
+    asked = call.headers.get("range")
+    if asked is None:
+        reader: IReader = await storage.reader(attachment, raw=raw)
+        return Reply(content_type=content_type, headers=headers, reader=reader)
+    first, last = parse_range(asked, size)
+    reader = await storage.reader(attachment, first, last - first + 1, raw=raw)
+    headers = (("Content-Range", f"bytes {first}-{last}/{size}"), *headers)
+    return Reply(content_type=BINARY, status=206, headers=headers, reader=reader)

@@ -1,0 +1,180 @@
+"""Metadata and attachments of resources, reading."""
+
+from __future__ import annotations
+
+import hashlib
+
+from orthanctw.errors import EmptyAnswer, InexistentItem, UnknownResource
+from orthanctw.interfaces import IIndex, IStorageArea
+from orthanctw.model import Attachment, Compression, MetadataValue, ResourceLevel
+from orthanctw.names import Names
+from orthanctw.rest.app import route
+from orthanctw.rest.call import Call
+from orthanctw.rest.ranges import file_reply
+from orthanctw.rest.reply import BINARY, Headers, Reply, content_disposition, json_reply, text_reply
+from orthanctw.rest.resources.browsing import level_of
+from orthanctw.rest.serialisers import attachment as attachment_json
+
+_LEVELS = tuple(level.plural for level in ResourceLevel)
+_METADATA = tuple(f"/{level}/<id>/metadata" for level in _LEVELS)
+_ATTACHMENTS = tuple(f"/{level}/<id>/attachments" for level in _LEVELS)
+_OPERATIONS = (
+    "compress",
+    "compressed-data",
+    "compressed-md5",
+    "compressed-size",
+    "data",
+    "info",
+    "is-compressed",
+    "md5",
+    "size",
+    "uncompress",
+    "verify-md5",
+)
+
+
+def _below(paths: tuple[str, ...], rest: str) -> tuple[str, ...]:
+    return tuple(f"{path}/{rest}" for path in paths)
+
+
+def etag(revision: int, text: str) -> str:
+    """``"revision-MD5"``, as clients send it back in If-Match."""
+    return f'"{revision}-{hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest()}"'
+
+
+def tagged(call: Call, tag: str) -> Headers:
+    """The ETag header; an EmptyAnswer 304 when the client has this version."""
+    headers = (("ETag", tag),)
+    if call.headers.get("if-none-match") == tag:
+        raise EmptyAnswer(304, headers)
+    return headers
+
+
+class AttachedRoutes:
+    """Reading what is attached to resources."""
+
+    def __init__(self, index: IIndex, storage: IStorageArea, names: Names) -> None:
+        self._index = index
+        self._storage = storage
+        self._names = names
+
+    # Metadata
+
+    @route("GET", *_METADATA)
+    async def metadata(self, call: Call) -> Reply:
+        """Names of the metadata that are set, or name and value of each."""
+        resource = await self._index.resource(level_of(call), call["id"])
+        if resource is None:
+            raise UnknownResource()
+        numeric = call.flag("numeric")
+        items = [
+            (str(number) if numeric else self._names.metadata_name(number), number, item.value)
+            for number, item in sorted(resource.metadata.items())
+        ]
+        if call.boolean("expand"):
+            return json_reply({name: value for name, _, value in items})
+        return json_reply([number if numeric else name for name, number, _ in items])
+
+    @route("GET", *_below(_METADATA, "<name>"))
+    async def metadata_value(self, call: Call) -> Reply:
+        """One value, as text."""
+        number = self._names.metadata_number(call["name"])
+        resource = await self._index.resource(level_of(call), call["id"])
+        if resource is None:
+            raise UnknownResource()
+        item: MetadataValue | None = resource.metadata.get(number)
+        if item is None:
+            raise EmptyAnswer(404)
+        return text_reply(item.value, tagged(call, etag(item.revision, item.value)))
+
+    # Attachments
+
+    @route("GET", *_ATTACHMENTS)
+    async def attachments(self, call: Call) -> Reply:
+        """Names of the attachments, or name and number of each."""
+        attachments = await self._index.attachments(level_of(call), call["id"])
+        if attachments is None:
+            raise UnknownResource()
+        names = {self._names.attachment_name(number): number for number in attachments}
+        return json_reply(names if call.flag("full") else sorted(names))
+
+    async def _attachment(self, call: Call) -> tuple[Attachment, Headers]:
+        number = self._names.attachment_number(call["name"])
+        attachments = await self._index.attachments(level_of(call), call["id"])
+        if attachments is None:
+            raise UnknownResource()
+        if number not in attachments:
+            raise EmptyAnswer(404)
+        attachment: Attachment = attachments[number]
+        return attachment, tagged(call, f'"{attachment.revision}-{attachment.md5}"')
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>"))
+    async def operations(self, call: Call) -> Reply:
+        """What can be done with an attachment."""
+        _, headers = await self._attachment(call)
+        return json_reply(_OPERATIONS, headers=headers)
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/data"))
+    async def data(self, call: Call) -> Reply:
+        """The bytes, uncompressed."""
+        attachment, headers = await self._attachment(call)
+        content_type = self._names.attachment_mime(attachment.content_type)
+        return await self._file(call, attachment, content_type, headers, raw=False)
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/compressed-data"))
+    async def compressed_data(self, call: Call) -> Reply:
+        """The bytes as they lie on the disk."""
+        attachment, headers = await self._attachment(call)
+        if attachment.compression is Compression.NONE:
+            content_type = self._names.attachment_mime(attachment.content_type)
+            return await self._file(call, attachment, content_type, headers, raw=True)
+        return await file_reply(self._storage, attachment, call, BINARY, headers, raw=True)
+
+    async def _file(
+        self, call: Call, attachment: Attachment, content_type: str, headers: Headers, *, raw: bool
+    ) -> Reply:
+        disposition = content_disposition(call.arguments.get("filename", attachment.uuid))
+        return await file_reply(
+            self._storage, attachment, call, content_type, (*headers, disposition), raw=raw
+        )
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/info"))
+    async def info(self, call: Call) -> Reply:
+        """Sizes, digests and the name of the file."""
+        attachment, headers = await self._attachment(call)
+        return json_reply(attachment_json(attachment), headers=headers)
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/size"))
+    async def size(self, call: Call) -> Reply:
+        """Uncompressed size in bytes."""
+        attachment, headers = await self._attachment(call)
+        return text_reply(str(attachment.size), headers)
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/compressed-size"))
+    async def compressed_size(self, call: Call) -> Reply:
+        """Size on the disk in bytes."""
+        attachment, headers = await self._attachment(call)
+        return text_reply(str(attachment.compressed_size), headers)
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/md5"))
+    async def md5(self, call: Call) -> Reply:
+        """MD5 of the uncompressed bytes."""
+        attachment, headers = await self._attachment(call)
+        return self._digest(attachment.md5, headers)
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/compressed-md5"))
+    async def compressed_md5(self, call: Call) -> Reply:
+        """MD5 of the bytes on the disk."""
+        attachment, headers = await self._attachment(call)
+        return self._digest(attachment.compressed_md5, headers)
+
+    def _digest(self, digest: str, headers: Headers) -> Reply:
+        if not digest:
+            raise InexistentItem("StoreMD5ForAttachments is off")
+        return text_reply(digest, headers)
+
+    @route("GET", *_below(_ATTACHMENTS, "<name>/is-compressed"))
+    async def is_compressed(self, call: Call) -> Reply:
+        """1 when the file is compressed on the disk, else 0."""
+        attachment, headers = await self._attachment(call)
+        return text_reply("0" if attachment.compression is Compression.NONE else "1", headers)

@@ -1,0 +1,86 @@
+"""What is inside an instance: tags in all formats, raw elements, the file itself."""
+
+from __future__ import annotations
+
+import attrs
+
+from orthanctw.catalog import Catalog
+from orthanctw.contents import Contents
+from orthanctw.dicom.content import Children
+from orthanctw.dicom.header import Header
+from orthanctw.dicom.jsonforms import FormOptions, TagFormat, meta_tags, tags
+from orthanctw.rest.app import route
+from orthanctw.rest.call import Call
+from orthanctw.rest.ranges import file_reply
+from orthanctw.rest.reply import BINARY, DICOM, JSON, Reply, content_disposition, encode, json_reply
+from orthanctw.rest.resources.browsing import format_of
+
+
+def _tags_reply(header: Header, form: TagFormat, options: FormOptions, whole: bool) -> Reply:
+    return Reply(encode(tags(header, form, options, whole=whole)), JSON, compressible=True)
+
+
+class ContentRoutes:
+    """Reading instances."""
+
+    def __init__(self, catalog: Catalog, contents: Contents) -> None:
+        self._catalog = catalog
+        self._contents = contents
+        self._options = FormOptions(dictionary=catalog.dictionary)
+
+    @route("GET", "/instances/<id>/tags")
+    async def tags(self, call: Call) -> Reply:
+        """All tags."""
+        return await self._tags(call, format_of(call, TagFormat.FULL))
+
+    @route("GET", "/instances/<id>/simplified-tags")
+    async def simplified_tags(self, call: Call) -> Reply:
+        """All tags by keyword."""
+        return await self._tags(call, TagFormat.SIMPLIFY)
+
+    async def _tags(self, call: Call, form: TagFormat) -> Reply:
+        whole = call.boolean("whole")
+        ignored = call.arguments.get("ignore-length", "")
+        options = self._options
+        header = await self._catalog.header(call["id"])
+        if ignored:
+            parse = self._catalog.dictionary.parse
+            wanted = frozenset(parse(text.strip()) for text in ignored.split(",") if text.strip())
+            return await self._contents.with_file(
+                call["id"],
+                lambda read: _tags_reply(
+                    header, form, attrs.evolve(options, ignore_length=wanted, read=read), whole
+                ),
+            )
+        return _tags_reply(header, form, options, whole)
+
+    @route("GET", "/instances/<id>/header")
+    async def header(self, call: Call) -> Reply:
+        """Group 0002."""
+        header = await self._catalog.header(call["id"])
+        return json_reply(meta_tags(header, format_of(call, TagFormat.FULL), self._options))
+
+    @route("GET", "/instances/<id>/frames")
+    async def frames(self, call: Call) -> Reply:
+        """Numbers of the frames, from 0."""
+        header = await self._catalog.header(call["id"])
+        return json_reply(list(range(1 if header.pixels is None else header.pixels.frames)))
+
+    @route("GET", "/instances/<id>/content", "/instances/<id>/content/<path:path>")
+    async def content(self, call: Call) -> Reply:
+        """An element of the data set, however deep: its children, or its bytes."""
+        path = call.parameters.get("path", "")
+        found = await self._contents.element(call["id"], [part for part in path.split("/") if part])
+        if isinstance(found, Children):
+            return json_reply(found.names)
+        return Reply(found, BINARY)
+
+    @route("GET", "/instances/<id>/file")
+    async def file(self, call: Call) -> Reply:
+        """The DICOM file, as received."""
+        public_id = call["id"]
+        attachment = await self._contents.attachment(public_id)
+        name = call.arguments.get("filename", f"{public_id}.dcm")
+        return await file_reply(
+            self._contents.storage, attachment, call, DICOM, (content_disposition(name),)
+        )

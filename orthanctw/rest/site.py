@@ -1,0 +1,330 @@
+"""The HTTP server: our own request and channel on twisted.web, with limits and without form parsing.
+
+A request is authenticated before its body is received, so a stranger cannot fill the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import attrs
+from isal import igzip, isal_zlib
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, server
+
+from orthanctw.errors import EmptyAnswer, RequestTooLarge
+from orthanctw.interfaces import IReader
+from orthanctw.rest.authentication import Authenticator
+from orthanctw.rest.body import Body, BodyLimits
+from orthanctw.rest.reply import Reply
+from orthanctw.rest.sending import ReaderProducer
+
+log = Logger(namespace="orthanctw.http")
+#: Bodies of JSON and text from this size on are compressed when the client accepts it.
+COMPRESSION_THRESHOLD = 2048
+#: A refused body is received to its end up to this size, so that the client reads the refusal; a longer one is
+#: answered at once and cut later.
+UNREAD_LIMIT = 1024 * 1024
+_OVERRIDES = frozenset(("PUT", "DELETE"))
+
+
+@attrs.frozen(kw_only=True)
+class HttpOptions:
+    """How the server speaks HTTP. Times in seconds."""
+
+    authenticator: Authenticator
+    limits: BodyLimits
+    compression: bool = False
+    keep_alive: bool = True
+    keep_alive_timeout: int = 1
+    request_timeout: int = 30
+    body_timeout: int = 60
+    tcp_no_delay: bool = True
+    maximum_connections: int = 1000
+    describe_errors: bool = True
+
+
+class OrthancChannel(http.HTTPChannel):
+    """One connection: a time limit for headers, another for each silence in a body, a third between requests."""
+
+    site: OrthancSite
+    transport: Any
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.transport.setTcpNoDelay(self.site.options.tcp_no_delay)
+        self.setTimeout(self.site.options.request_timeout or None)
+        self.site.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.connections.discard(self)
+        super().connectionLost(reason)
+
+    def allHeadersReceived(self) -> None:
+        self.setTimeout(self.site.options.body_timeout or None)
+        super().allHeadersReceived()
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        return self.site.options.keep_alive and super().checkPersistence(request, version)
+
+    def requestDone(self, request: Any) -> None:
+        super().requestDone(request)
+        if not self.requests:
+            self.setTimeout(self.site.options.keep_alive_timeout or 1)
+            if self.site.stopping:
+                self.loseConnection()
+
+    def timeoutConnection(self) -> None:
+        log.debug("Connection closed after its time limit")
+        self.loseConnection()
+
+
+class OrthancRequest(server.Request):
+    """One request: body to memory or spool, path normalised as Orthanc does, reply written at once."""
+
+    channel: Any
+    transport: Any
+    site: Any
+    body: Body
+    username = ""
+    refused: EmptyAnswer | None = None
+    answered_early = False
+    head = False
+    segments: tuple[str, ...] = ()
+    arguments: dict[str, str]
+
+    def parseCookies(self) -> None:
+        """Nothing here reads cookies."""
+
+    def gotLength(self, length: int | None) -> None:
+        options = self.channel.site.options
+        self.body = Body(options.limits, self.transport)
+        try:
+            self.username = options.authenticator.authenticate(
+                self.client.host, self.requestHeaders.getRawHeaders("authorization", [None])[0]
+            )
+            if length is not None and options.limits.refuses(length):
+                raise RequestTooLarge()
+        except EmptyAnswer as e:
+            self.refused = e
+            self.body.refuse()
+            if self.requestHeaders.hasHeader("expect"):
+                # The client asks before it sends: the refusal is the answer, not 100.
+                self.requestHeaders.removeHeader("expect")
+                self._refuse_early()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self.body.write(data)
+        if self.body.too_large and self.refused is None:
+            self.refused = RequestTooLarge()
+        if self.refused is not None and self.body.size > UNREAD_LIMIT:
+            self._refuse_early()
+
+    def _refuse_early(self) -> None:
+        """Answer before the body has come. The rest of it is thrown away, for a while: see `UNREAD_LIMIT`."""
+        if self.answered_early:
+            if self.body.size > 64 * UNREAD_LIMIT:
+                self.channel.transport.abortConnection()
+            return
+        self.answered_early = True
+        self.channel.persistent = False
+        assert self.refused is not None
+        self.channel.write(self._head(Reply(status=self.refused.http_status, headers=self.refused.headers), 0, ""))
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        self.method, self.uri, self.clientproto = command, path, version
+        if self.answered_early:
+            self.finish()
+            return
+        self.body.complete().addCallbacks(self._start, self._body_failed)
+
+    def _body_failed(self, failure: Failure) -> None:
+        self._prepare()
+        self.channel.persistent = False
+        self.site.fail(self, failure)
+
+    def _start(self, _: None) -> None:
+        if self._disconnected:
+            self.body.discard()
+            return
+        self._prepare()
+        if self.refused is not None:
+            self.site.fail(self, Failure(self.refused))
+            return
+        self.site.resource.render(self)
+
+    def _prepare(self) -> None:
+        self.site = self.channel.site
+        path, _, query = self.uri.partition(b"?")
+        self.path = path
+        method = self.method.decode("latin-1")
+        self.head = method == "HEAD"
+        self.arguments = {}
+        if method in ("GET", "HEAD"):
+            method = "GET"
+            if query:
+                pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+                self.arguments = {_text(name): _text(value) for name, value in pairs}
+        override = self.requestHeaders.getRawHeaders("x-http-method-override", [None])[0]
+        if override is None and method == "GET":
+            override = self.arguments.get("_method")
+        if override is not None:
+            method = override.upper()
+            if method not in _OVERRIDES and self.refused is None:
+                self.refused = EmptyAnswer(400)
+        self.method = method.encode("latin-1")
+        self.segments = split_path(path)
+        self.prepath = []
+        self.postpath = [segment.encode("utf-8") for segment in self.segments]
+
+    def answer(self, reply: Reply) -> Deferred[None]:
+        """Write the reply; fires when all of it is with the transport, or nobody is left to read it."""
+        if self._disconnected or self.finished:
+            if reply.reader is not None:
+                reply.reader.close()
+            return succeed(None)
+        options = self.channel.site.options
+        body, encoding = (reply.body, "")
+        if options.compression and reply.compressible:
+            body, encoding = self._compress(reply.body)
+        length = len(body) if reply.reader is None else reply.reader.remaining
+        head = self._head(reply, length, encoding)
+        self.startedWriting = 1
+        if self.head or reply.reader is None:
+            self.channel.writeSequence([head] if self.head else [head, body])
+            if reply.reader is not None:
+                reply.reader.close()
+            self.finish()
+            return succeed(None)
+        self.channel.write(head)
+        return self._stream(reply.reader)
+
+    def _head(self, reply: Reply, length: int, encoding: str) -> bytes:
+        self.code = reply.status
+        lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}"]
+        if self.channel.persistent:
+            seconds = self.channel.site.options.keep_alive_timeout
+            lines.append(f"Connection: keep-alive\r\nKeep-Alive: timeout={seconds}")
+        else:
+            lines.append("Connection: close")
+        if reply.content_type is not None:
+            lines.append(f"Content-Type: {reply.content_type}")
+        if encoding:
+            lines.append(f"Content-Encoding: {encoding}")
+        lines += [f"{name}: {value}" for name, value in reply.headers]
+        lines.append("X-Content-Type-Options: nosniff")
+        if reply.status not in (204, 304):
+            lines.append(f"Content-Length: {length}")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+    def _stream(self, reader: IReader) -> Deferred[None]:
+        producer = ReaderProducer(self, reader)
+        self.registerProducer(producer, True)
+        producer.resumeProducing()
+        return producer.done
+
+    def _compress(self, body: bytes) -> tuple[bytes, str]:
+        accepted = self.requestHeaders.getRawHeaders("accept-encoding", [""])[0]
+        if len(body) < COMPRESSION_THRESHOLD or not accepted:
+            return body, ""
+        names = {item.partition(";")[0].strip().lower() for item in accepted.split(",")}
+        if "gzip" in names:
+            return igzip.compress(body, compresslevel=1), "gzip"
+        if "deflate" in names:
+            return isal_zlib.compress(body, 1), "deflate"
+        return body, ""
+
+    def finish(self) -> None:
+        if self.finished:
+            # Klein finishes what it routed in vain once more.
+            return
+        self.finished = 1
+        if not self._disconnected:
+            self.body.discard()
+            self._cleanup()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if hasattr(self, "body"):
+            self.body.discard()
+        super().connectionLost(reason)
+
+
+def _text(query_value: str) -> str:
+    return query_value.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def split_path(path: bytes) -> tuple[str, ...]:
+    """The segments of a path, decoded before it is split; empty ones and dots dropped, ``..`` goes up."""
+    segments: list[str] = []
+    for segment in unquote(path.decode("latin-1"), "utf-8", "replace").split("/"):
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    return tuple(segments)
+
+
+class OrthancSite(server.Site):
+    """The factory of connections.
+
+    Parameters
+    ----------
+    app : Klein
+        The routes.
+    fail : callable
+        ``fail(request, failure)``, the one way in which a request is answered with an error.
+    """
+
+    protocol: Any = OrthancChannel
+    requestFactory = OrthancRequest
+
+    def __init__(
+        self,
+        app: Klein,
+        options: HttpOptions,
+        fail: Callable[[OrthancRequest, Failure], None],
+        reactor: IReactorTime,
+    ) -> None:
+        super().__init__(KleinResource(app), requestFactory=OrthancRequest, reactor=reactor)
+        self.options = options
+        self.fail = fail
+        self.connections: set[OrthancChannel] = set()
+        self.stopping = False
+        self._idle: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        if self.stopping or len(self.connections) >= self.options.maximum_connections:
+            log.warn("Connection refused: too many, or the server stops")
+            return None
+        return super().buildProtocol(addr)
+
+    def log(self, request: Any) -> None:
+        log.debug("{request.method} {request.path} {request.code}", request=request)
+
+    def stop_idle(self) -> None:
+        """Close connections that wait for a request; the others close after their answer."""
+        self.stopping = True
+        for channel in list(self.connections):
+            if not channel.requests:
+                channel.loseConnection()
+
+    def abort(self) -> None:
+        """Cut the connections that are left."""
+        for channel in list(self.connections):
+            channel.transport.abortConnection()

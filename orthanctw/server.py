@@ -1,0 +1,335 @@
+"""Composition: builds every part from the settings, starts and stops them in order (level 6)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from orthanctw.catalog import Catalog
+from orthanctw.contents import Contents
+from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
+from orthanctw.dicom.maintags import MainTags
+from orthanctw.errors import ConfigurationError
+from orthanctw.events import EventBus
+from orthanctw.finder import Finder
+from orthanctw.index.database import SqliteIndex
+from orthanctw.ingest import Ingest, IngestOptions
+from orthanctw.log import LogLevels
+from orthanctw.metrics import Metrics
+from orthanctw.model import Compression
+from orthanctw.names import Names
+from orthanctw.removal import Removal
+from orthanctw.rest.app import RestApi
+from orthanctw.rest.authentication import Authenticator
+from orthanctw.rest.body import BodyLimits, MemoryBudget
+from orthanctw.rest.encoding import JsonEncoder
+from orthanctw.rest.resources.attached import AttachedRoutes
+from orthanctw.rest.resources.browsing import BrowsingRoutes
+from orthanctw.rest.resources.changes import ChangeRoutes
+from orthanctw.rest.resources.contents import ContentRoutes
+from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
+from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
+from orthanctw.rest.resources.uploads import UploadRoutes
+from orthanctw.rest.serialisers import ResourceSerialiser
+from orthanctw.rest.site import HttpOptions, OrthancSite
+from orthanctw.settings import Settings
+from orthanctw.stability import StabilityMonitor
+from orthanctw.storage.filesystem import FilesystemStorage
+from orthanctw.system import mac_addresses, system_information
+from orthanctw.threads import NamedPool
+from orthanctw.uploads import UploadLimits, Uploads
+
+log = Logger(namespace="orthanctw.generic")
+DATABASE = "orthanctw.db"
+#: The index of an Orthanc, in the same folder.
+FOREIGN_DATABASE = "index"
+_MEGABYTE = 1024 * 1024
+#: Global property that holds when the server last started, in seconds since 1970.
+LAST_START = 1001
+#: How often the end of running requests is looked for while stopping, in seconds.
+_STOP_INTERVAL = 0.02
+
+
+def check_foreign_index(folder: str) -> None:
+    """ConfigurationError when only an Orthanc has used the folder so far."""
+    ours, foreign = os.path.join(folder, DATABASE), os.path.join(folder, FOREIGN_DATABASE)
+    if os.path.exists(foreign) and not os.path.exists(ours):
+        raise ConfigurationError(
+            [
+                f"StorageDirectory: {folder} holds the index of an Orthanc and none of orthanctw; "
+                "`orthanctw --import` takes it over, its files stay as they are"
+            ]
+        )
+
+
+def index_folder(settings: Settings) -> str:
+    """Where the database lies."""
+    return settings.storage.index_directory or settings.storage.storage_directory
+
+
+def check_folders(settings: Settings) -> None:
+    """Refuse folders that cannot be used, before a daemon forks. Holds nothing. Raises ConfigurationError."""
+    check_foreign_index(index_folder(settings))
+    FilesystemStorage.check_free(settings.storage.storage_directory)
+
+
+class Server:
+    """One life of the server: everything between a start and a stop.
+
+    Parameters
+    ----------
+    shut_down, reset : callable
+        End the process, and start anew; called by the routes of these names.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        levels: LogLevels,
+        shut_down: Callable[[], None],
+        reset: Callable[[], None],
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self._wall_clock = wall_clock
+        self._ports: list[IListeningPort] = []
+        own, storage = settings.orthanctw, settings.storage
+        self._storage_pool = NamedPool(reactor, "storage", own.storage_threads)
+        self._encoder_pool = NamedPool(reactor, "json", 1)
+        self.metrics = Metrics(wall_clock, settings.general.metrics_enabled)
+        self.storage = FilesystemStorage(
+            storage.storage_directory,
+            self._storage_pool,
+            sync=storage.sync_storage_area,
+            md5=storage.store_md5_for_attachments,
+        )
+        self._index_folder = index_folder(settings)
+        self.index = SqliteIndex(
+            reactor,
+            os.path.join(self._index_folder, DATABASE),
+            readers=own.reader_threads,
+            maximum_size=storage.maximum_storage_size * _MEGABYTE,
+            maximum_patients=storage.maximum_patient_count,
+            mode=storage.maximum_storage_mode,
+            clock=wall_clock,
+        )
+        self.dictionary = _dictionary(settings)
+        self._build_domain()
+        self.api = self._build_api(levels, shut_down, reset)
+        self.site = OrthancSite(self.api.klein, self._http_options(settings), self.api.fail, reactor)
+
+    def _build_domain(self) -> None:
+        settings, storage = self.settings, self.settings.storage
+        own = settings.orthanctw
+        extra = {
+            level: tuple(self.dictionary.parse(tag) for tag in tags)
+            for level, tags in settings.database.extra_main_dicom_tags.items()
+        }
+        self.main_tags = MainTags(extra, dictionary=self.dictionary)
+        self.events = EventBus()
+        self.stability = StabilityMonitor(
+            self.index, self.events, self._reactor, settings.general.stable_age, self._wall_clock
+        )
+        self.events.subscribe(self.stability)
+        self.removal = Removal(self.index, self.storage, self.events)
+        self.ingest = Ingest(
+            self.index,
+            self.storage,
+            main_tags=self.main_tags,
+            dictionary=self.dictionary,
+            events=self.events,
+            stability=self.stability,
+            removal=self.removal,
+            metrics=self.metrics,
+            wall_clock=self._wall_clock,
+            options=IngestOptions(
+                compression=Compression.ZLIB_WITH_SIZE if storage.storage_compression else Compression.NONE,
+                overwrite=storage.overwrite_instances,
+                default_encoding=settings.dicom.default_encoding,
+                nesting=own.maximum_nesting,
+            ),
+        )
+        self.uploads = Uploads(
+            self.ingest,
+            self.storage,
+            UploadLimits(
+                maximum_member=settings.http.maximum_file_size_in_archive_mb * _MEGABYTE,
+                ratio=own.inflate_ratio_limit,
+                members=own.archive_members_limit,
+                threshold=own.spool_threshold_kb * 1024,
+            ),
+        )
+        self.catalog = Catalog(self.index, self.stability, self.main_tags, self.dictionary)
+        self.finder = Finder(
+            self.catalog,
+            limit_results=settings.dicom.limit_find_results,
+            limit_instances=settings.dicom.limit_find_instances,
+        )
+
+    def _build_api(
+        self, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
+    ) -> RestApi:
+        settings = self.settings
+        content_types = settings.database.user_content_type.items()
+        names = Names(
+            settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
+        )
+        serialiser = ResourceSerialiser(
+            self.dictionary, names.metadata_name, self.catalog.patient_tags
+        )
+        encoder = JsonEncoder(self._encoder_pool)
+        identifier = settings.server_identifier(mac_addresses())
+        contents = Contents(self.catalog, self.storage)
+        owners: list[object] = [
+            SystemRoutes(
+                self.index,
+                lambda: system_information(settings, self.main_tags, names, identifier),
+                lambda: self.api.routes,
+            ),
+            UploadRoutes(self.uploads),
+            BrowsingRoutes(self.catalog, self.removal, serialiser, encoder),
+            ContentRoutes(self.catalog, contents),
+            AttachedRoutes(self.index, self.storage, names),
+            ChangeRoutes(self.index),
+            SearchRoutes(self.catalog, self.finder, serialiser, encoder),
+            ToolRoutes(levels, self._wall_clock, shut_down, reset),
+        ]
+        if settings.http.orthanc_explorer_enabled:
+            owners.append(ExplorerRoutes())
+        return RestApi(
+            owners,
+            metrics=self.metrics,
+            clock=self._reactor.seconds,
+            describe_errors=settings.http.http_describe_errors,
+        )
+
+    def _http_options(self, settings: Settings) -> HttpOptions:
+        own, http, security = settings.orthanctw, settings.http, settings.security
+        return HttpOptions(
+            authenticator=Authenticator(
+                remote_access=security.remote_access_allowed,
+                enabled=security.authentication_enabled,
+                users=security.registered_users,
+            ),
+            limits=BodyLimits(
+                maximum=http.maximum_request_body_size_mb * _MEGABYTE,
+                threshold=own.spool_threshold_kb * 1024,
+                budget=MemoryBudget(own.memory_budget_mb * _MEGABYTE),
+                spool=self.storage.spool,
+            ),
+            compression=http.http_compression_enabled,
+            keep_alive=http.keep_alive,
+            keep_alive_timeout=http.keep_alive_timeout,
+            request_timeout=http.http_request_timeout,
+            body_timeout=own.request_body_timeout,
+            tcp_no_delay=http.tcp_no_delay,
+            maximum_connections=own.maximum_connections,
+        )
+
+    # Life
+
+    async def start(self) -> None:
+        """Start everything, the ports last. What was started is stopped again when a step fails."""
+        started: list[Callable[[], Awaitable[object]]] = []
+        try:
+            self._storage_pool.start()
+            self._encoder_pool.start()
+            started.append(self._stop_pools)
+            await self.storage.open()
+            started.append(self.storage.close)
+            check_foreign_index(self._index_folder)
+            os.makedirs(self._index_folder, mode=0o750, exist_ok=True)
+            await self.index.open()
+            started.append(self.index.close)
+            await self._repair()
+            self._listen()
+        except BaseException:
+            for stop in reversed(started):
+                await stop()
+            raise
+
+    async def _repair(self) -> None:
+        last = await self.index.global_property(LAST_START)
+        if last is not None:
+            await self.removal.repair(float(last))
+        await self.index.set_global_property(LAST_START, str(self._wall_clock()))
+
+    def _listen(self) -> None:
+        http = self.settings.http
+        if not http.http_server_enabled:
+            log.warn("The HTTP server is disabled")
+            return
+        try:
+            for address in http.http_bind_addresses or ("",):
+                self._ports.append(self._reactor.listenTCP(http.http_port, self.site, interface=address, backlog=511))
+        except OSError as e:
+            for port in self._ports:
+                port.stopListening()
+            raise ConfigurationError([f"HttpPort: cannot listen on {http.http_port}: {e}"]) from e
+        log.warn(
+            "HTTP server listening on port {port} (remote access is {remote}, authentication is {state})",
+            port=self.http_port,
+            remote="allowed" if self.settings.security.remote_access_allowed else "not allowed",
+            state="on" if self.settings.security.authentication_enabled else "off",
+        )
+
+    @property
+    def http_port(self) -> int:
+        """The port that the HTTP server listens on; 0 when it does not."""
+        return int(self._ports[0].getHost().port) if self._ports else 0  # type: ignore[attr-defined]
+
+    async def stop(self) -> None:
+        """Refuse new work, finish what runs within ``ShutdownTimeout``, close everything."""
+        log.warn("The server is stopping")
+        for port in self._ports:
+            stopped: Deferred[None] | None = port.stopListening()
+            if stopped is not None:
+                await stopped
+        self.api.stopping = True
+        self.site.stop_idle()
+        deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
+        while (self.api.active or self.site.connections) and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, _STOP_INTERVAL)
+        self.site.abort()
+        self.stability.stop()
+        await self.index.close()
+        await self.storage.close()
+        await self._stop_pools()
+        log.warn("The server has stopped")
+
+    async def _stop_pools(self) -> None:
+        await self._storage_pool.stop()
+        await self._encoder_pool.stop()
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Take over what can change while running; answers the names of sections that need a restart."""
+        self.site.options = attrs.evolve(
+            self._http_options(settings), limits=self.site.options.limits
+        )
+        changed = []
+        for old, new in zip(self.settings.sections, settings.sections, strict=True):
+            if type(new).__name__ not in ("Security",) and old != new:
+                changed.append(type(new).__name__)
+        return changed
+
+
+def _dictionary(settings: Settings) -> Dictionary:
+    entries = [
+        DictionaryEntry(
+            tag=item.tag, vr=item.vr, name=item.name, private_creator=item.private_creator
+        )
+        for item in settings.dicom.dictionary.values()
+    ]
+    return Dictionary(entries, private=settings.dicom.load_private_dictionary)
+

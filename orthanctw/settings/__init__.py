@@ -1,0 +1,36 @@
+"""The configuration as frozen sections (level 0: values); all errors are reported together with their path."""
+
+from orthanctw.settings.core import DecoderOrder, StorageAccess
+from orthanctw.settings.options import Option, Sample, State, options_of
+from orthanctw.settings.own import Orthanctw
+from orthanctw.settings.run_options import LOG_CATEGORIES, RunOptions
+from orthanctw.settings.sections import OWN_SECTION, SECTIONS, Settings
+from orthanctw.settings.structures import (
+    DictionaryEntry,
+    Manufacturer,
+    Modality,
+    Peer,
+    RetrieveMethod,
+    UserContentType,
+)
+
+__all__ = [
+    "LOG_CATEGORIES",
+    "OWN_SECTION",
+    "SECTIONS",
+    "DecoderOrder",
+    "DictionaryEntry",
+    "Manufacturer",
+    "Modality",
+    "Option",
+    "Orthanctw",
+    "Peer",
+    "RetrieveMethod",
+    "RunOptions",
+    "Sample",
+    "Settings",
+    "State",
+    "StorageAccess",
+    "UserContentType",
+    "options_of",
+]

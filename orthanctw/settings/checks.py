@@ -1,0 +1,97 @@
+"""What options must fulfil together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from orthanctw.model import OverwriteMode
+from orthanctw.settings.kinds import Place
+from orthanctw.settings.options import State, options_of
+from orthanctw.settings.plugin_sections import wanted
+
+if TYPE_CHECKING:
+    from orthanctw.settings.sections import Settings
+
+#: Numbers of metadata and attachments that usual plugins take.
+_RESERVED_METADATA = {4200: "the whole-slide imaging plugin"}
+_RESERVED_ATTACHMENTS = {4301: "the DICOMweb plugin"}
+_SERVER = "DicomServerEnabled"
+
+
+def check(settings: Settings, given: Mapping[str, object], place: Place) -> None:
+    """Report contradictions as problems and pitfalls as warnings; `given` is the document."""
+    _check_storage(settings, place)
+    _check_accounts(settings, given, place)
+    _check_encryption(settings, place)
+    _check_reserved(settings, place)
+    _warn_without_effect(settings, given, place)
+
+
+def _check_storage(settings: Settings, place: Place) -> None:
+    storage = settings.storage
+    if not settings.database.patient_level_enabled:
+        if storage.maximum_patient_count:
+            place.key("MaximumPatientCount").problem("a quota needs PatientLevelEnabled")
+        if storage.maximum_storage_size:
+            place.key("MaximumStorageSize").problem("a quota needs PatientLevelEnabled")
+    if storage.overwrite_instances is OverwriteMode.IF_CHANGED and not storage.store_md5_for_attachments:
+        place.key("OverwriteInstances").problem("IfChanged needs StoreMD5ForAttachments")
+
+
+def _check_accounts(settings: Settings, given: Mapping[str, object], place: Place) -> None:
+    security = settings.security
+    users = place.key("RegisteredUsers")
+    if not security.authentication_enabled:
+        if security.remote_access_allowed:
+            place.key("AuthenticationEnabled").warn("off although remote access is allowed: everybody may do all")
+    elif "RegisteredUsers" not in given and security.remote_access_allowed:
+        users.problem("missing, although remote access is allowed and authentication is on")
+    elif not security.registered_users:
+        users.warn("empty: every HTTP request will be refused")
+    for user in security.well_known_accounts:
+        users.warn(f'everybody knows the password of "{user}"; choose another')
+
+
+def _check_encryption(settings: Settings, place: Place) -> None:
+    security = settings.security
+    if security.ssl_enabled:
+        place.key("SslEnabled").problem("HTTPS is not available yet; put a proxy that speaks it in front")
+    if not security.dicom_tls_enabled:
+        return
+    if security.dicom_tls_remote_certificate_required and not security.dicom_tls_trusted_certificates:
+        place.key("DicomTlsTrustedCertificates").problem("missing, although DicomTlsRemoteCertificateRequired is on")
+    if security.dicom_tls_minimum_protocol_version and not security.dicom_tls_ciphers_accepted:
+        place.key("DicomTlsCiphersAccepted").problem("missing, although DicomTlsMinimumProtocolVersion is not 0")
+
+
+def _check_reserved(settings: Settings, place: Place) -> None:
+    for name, number in settings.database.user_metadata.items():
+        if number in _RESERVED_METADATA:
+            place.key("UserMetadata").key(name).warn(f"{number} is used by {_RESERVED_METADATA[number]}")
+    for name, entry in settings.database.user_content_type.items():
+        if entry.number in _RESERVED_ATTACHMENTS:
+            user = _RESERVED_ATTACHMENTS[entry.number]
+            place.key("UserContentType").key(name).warn(f"{entry.number} is used by {user}")
+
+
+def _warn_without_effect(settings: Settings, given: Mapping[str, object], place: Place) -> None:
+    if settings.general.plugins:
+        place.key("Plugins").warn("shared libraries cannot be loaded")
+    for section in settings.sections:
+        defaults = type(section)()
+        for field, declared in options_of(type(section)):
+            if declared.state is not State.LATER:
+                continue
+            if declared.name == _SERVER:
+                # The other way round: what has no effect is its default.
+                if settings.dicom.dicom_server_enabled:
+                    place.key(_SERVER).warn("on, but there is no DICOM server yet")
+            elif getattr(section, field) != getattr(defaults, field):
+                # A path may differ from its default by its folder only: so what is written is compared, too.
+                for name in declared.names:
+                    if given.get(name, declared.default) != declared.default:
+                        place.key(name).warn("has no effect yet")
+    for name, value in settings.plugin_sections.items():
+        if wanted(value):
+            place.key(name).warn("has no effect yet")

@@ -1,0 +1,94 @@
+"""The section ``Orthanctw``: options that only this program has."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from orthanctw.settings.kinds import seconds, unsigned
+from orthanctw.settings.options import ADVANCED, WORKS, option
+
+#: More threads than this only cost memory.
+_THREADS: Final = unsigned("threads 1..256", 1, 256)
+_SOME_SECONDS: Final = unsigned("seconds 1..86400", 1, 86400)
+_SOME_MEGABYTES: Final = unsigned("MB 1..1048576", 1, 1048576)
+
+
+@attrs.frozen(kw_only=True)
+class Orthanctw:
+    """Limits, threads and deadlines."""
+
+    spool_threshold_kb: int = option(
+        "SpoolThresholdKB",
+        unsigned("KB 0..1048576", 0, 1048576),
+        1024,
+        WORKS,
+        "Bodies of requests up to this size stay in memory, larger ones go to a file of the storage directory",
+        sample=ADVANCED,
+    )
+    memory_budget_mb: int = option(
+        "MemoryBudgetMB",
+        _SOME_MEGABYTES,
+        256,
+        WORKS,
+        "Memory of all bodies of requests together; beyond it they go to files",
+        sample=ADVANCED,
+    )
+    reader_threads: int = option(
+        "ReaderThreads", _THREADS, 4, WORKS, "Threads that read the index", sample=ADVANCED
+    )
+    storage_threads: int = option(
+        "StorageThreads", _THREADS, 4, WORKS, "Threads that read and write files", sample=ADVANCED
+    )
+    inflate_ratio_limit: int = option(
+        "InflateRatioLimit",
+        unsigned("ratio 10..1000000", 10, 1000000),
+        1000,
+        WORKS,
+        "An uploaded gzip or ZIP that grows more than so many times is refused",
+        sample=ADVANCED,
+    )
+    archive_members_limit: int = option(
+        "ArchiveMembersLimit",
+        unsigned("unsigned 1..10000000", 1, 10000000),
+        100000,
+        WORKS,
+        "Files that an uploaded ZIP may have",
+        sample=ADVANCED,
+    )
+    maximum_nesting: int = option(
+        "MaximumNesting",
+        unsigned("unsigned 1..256", 1, 256),
+        64,
+        WORKS,
+        "Depth of sequences in a DICOM object (PS3.5 section 7.5); deeper ones are refused",
+        sample=ADVANCED,
+    )
+    header_limit_mb: int = option(
+        "HeaderLimitMB",
+        _SOME_MEGABYTES,
+        64,
+        WORKS,
+        "Largest header of a DICOM object, that is all before its pixel data",
+        sample=ADVANCED,
+    )
+    shutdown_timeout: int = option(
+        "ShutdownTimeout", seconds, 10, WORKS, "Time that running requests have at the end, in s", sample=ADVANCED
+    )
+    request_body_timeout: int = option(
+        "RequestBodyTimeout",
+        _SOME_SECONDS,
+        60,
+        WORKS,
+        "Time without a byte of a request's body after which the connection is closed, in s",
+        sample=ADVANCED,
+    )
+    maximum_connections: int = option(
+        "MaximumConnections",
+        unsigned("unsigned 1..1000000", 1, 1000000),
+        1000,
+        WORKS,
+        "HTTP connections at once; further ones wait",
+        sample=ADVANCED,
+    )

@@ -1,0 +1,1 @@
+"""The storage area: files named by UUIDs of ours."""

@@ -1,0 +1,387 @@
+"""The storage area on a file system: ``StorageDirectory/ab/cd/UUID``, as Orthanc lays it out."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import mmap
+import os
+import secrets
+import stat
+import uuid as uuid_module
+from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
+from typing import Any
+
+import attrs
+from isal import isal_zlib
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from orthanctw.errors import ConfigurationError, InexistentFile
+from orthanctw.identifiers import is_uuid
+from orthanctw.interfaces import IReader, ISpool, IStorageArea
+from orthanctw.model import Attachment, Compression
+from orthanctw.storage.compression import CHUNK, compress
+from orthanctw.storage.reader import FileReader, open_reader
+from orthanctw.storage.spool import Spool, write_error
+from orthanctw.threads import NamedPool
+
+#: Files of one ``ab/cd`` folder before the next folder is used: a new folder costs more than a file.
+FILES_PER_FOLDER = 1000
+#: Folder of files being received; not a pair of hexadecimal digits, so no object lies there.
+SPOOL_FOLDER = "orthanctw-spool"
+LOCK_FILE = "orthanctw.lock"
+
+log = Logger(namespace="orthanctw.generic")
+
+
+def sync_folder(path: str) -> None:
+    """Make the entries of a folder durable (blocking)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@attrs.frozen
+class FolderSync:
+    """Makes one folder durable when called; equal for the same folder, so that a group commit does it once."""
+
+    path: str
+    enabled: bool = True
+
+    def __call__(self) -> None:
+        if self.enabled:
+            sync_folder(self.path)
+
+
+class _Names:
+    """Makes UUIDs whose first four digits stay the same for a thousand files. Used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._prefix = ""
+
+    def next(self) -> tuple[str, bool]:
+        """A new UUID (version 4), and whether its folder may be new."""
+        fresh = self._left == 0
+        if fresh:
+            self._prefix = secrets.token_hex(2)
+            self._left = FILES_PER_FOLDER
+        self._left -= 1
+        return self._prefix + str(uuid_module.uuid4())[4:], fresh
+
+
+@implementer(IStorageArea)
+class FilesystemStorage:
+    """See `IStorageArea`.
+
+    Parameters
+    ----------
+    root : str
+        ``StorageDirectory``; made when it is missing.
+    pool : NamedPool
+        The storage threads.
+    sync : bool
+        ``SyncStorageArea``; False gives durability up.
+    md5 : bool
+        ``StoreMD5ForAttachments``.
+    """
+
+    def __init__(self, root: str, pool: NamedPool, *, sync: bool = True, md5: bool = True) -> None:
+        self.root = root
+        self._pool = pool
+        self._sync = sync
+        self._md5 = md5
+        self._names = _Names()
+        self._names_lock = Lock()
+        self._lock_fd = -1
+        self._spool = os.path.join(root, SPOOL_FOLDER)
+
+    def call(self, function: Callable[..., object], *arguments: object) -> Deferred[Any]:
+        return self._pool.call(function, *arguments)
+
+    def path(self, uuid: str) -> str:
+        return os.path.join(self.root, uuid[:2], uuid[2:4], uuid)
+
+    # Life cycle
+
+    def lock(self) -> None:
+        """Make the folders and take the lock (blocking). ConfigurationError when another process has it."""
+        try:
+            os.makedirs(self._spool, mode=0o750, exist_ok=True)
+            fd = os.open(os.path.join(self.root, LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as e:
+            raise ConfigurationError([f"StorageDirectory: cannot be used: {self.root}: {e.strerror}"]) from e
+        try:
+            _lock(fd, self.root)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._lock_fd = fd
+        for name in os.listdir(self._spool):
+            os.unlink(os.path.join(self._spool, name))
+
+    @staticmethod
+    def check_free(root: str) -> None:
+        """ConfigurationError when another process uses the storage directory; holds nothing."""
+        try:
+            fd = os.open(os.path.join(root, LOCK_FILE), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            # Not used yet, or unreadable: taking the lock will tell.
+            return
+        try:
+            _lock(fd, root)
+        finally:
+            os.close(fd)
+
+    def open(self) -> Deferred[None]:
+        return self._pool.call(self.lock)
+
+    def close(self) -> Deferred[None]:
+        return self._pool.call(self._unlock)
+
+    def _unlock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    # Writing
+
+    def spool(self) -> ISpool:
+        return Spool(self._new_spool_path(), self._pool.call, self._md5)
+
+    def _new_spool_path(self) -> str:
+        return os.path.join(self._spool, secrets.token_hex(16))
+
+    def create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
+        return self._pool.call(self._create, data, content_type, compression)
+
+    def folder_sync(self, uuid: str) -> Callable[[], None]:
+        return FolderSync(os.path.dirname(self.path(uuid)), self._sync)
+
+    def _create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
+        uuid, fresh = self._next_name()
+        try:
+            if fresh:
+                self._make_folder(uuid)
+            if not isinstance(data, bytes):
+                assert isinstance(data, Spool)
+                return self._create_from_spool(data, uuid, content_type, compression)
+            md5 = self._digest([data])
+            crc32 = isal_zlib.crc32(data)
+            if compression is Compression.NONE:
+                stored: tuple[int, str] = (len(data), md5)
+                self._write(iter((data,)), uuid)
+            else:
+                stored = self._write_measured(compress(iter((data,)), len(data)), uuid)
+            size = len(data)
+        except OSError as e:
+            raise write_error(e) from e
+        return _attachment(content_type, uuid, (size, md5), crc32, compression, stored)
+
+    def _create_from_spool(
+        self, spool: Spool, uuid: str, content_type: int, compression: Compression
+    ) -> Attachment:
+        plain = (spool.size, spool.md5)
+        if compression is Compression.NONE:
+            path = spool.path
+            fd = spool.take()
+            self._finish(fd, path, uuid)
+            return _attachment(content_type, uuid, plain, spool.crc32, compression, plain)
+        stored = self._write_measured(compress(spool.chunks(), spool.size), uuid)
+        return _attachment(content_type, uuid, plain, spool.crc32, compression, stored)
+
+    def _next_name(self) -> tuple[str, bool]:
+        with self._names_lock:
+            return self._names.next()
+
+    def _make_folder(self, uuid: str) -> None:
+        outer = os.path.join(self.root, uuid[:2])
+        inner = os.path.join(outer, uuid[2:4])
+        for folder, parent in ((outer, self.root), (inner, outer)):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o750)
+            if self._sync:
+                sync_folder(parent)
+
+    def _digest(self, chunks: Iterable[bytes]) -> str:
+        if not self._md5:
+            return ""
+        digest = hashlib.md5(usedforsecurity=False)
+        for chunk in chunks:
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def _write_measured(self, chunks: Iterator[bytes], uuid: str) -> tuple[int, str]:
+        digest = hashlib.md5(usedforsecurity=False)
+        size = 0
+
+        def measured() -> Iterator[bytes]:
+            nonlocal size
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+
+        self._write(measured(), uuid)
+        return size, digest.hexdigest() if self._md5 else ""
+
+    def _write(self, chunks: Iterator[bytes], uuid: str) -> None:
+        path = self._new_spool_path()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(fd, view) :]
+        except BaseException:
+            os.close(fd)
+            os.unlink(path)
+            raise
+        self._finish(fd, path, uuid)
+
+    def _finish(self, fd: int, path: str, uuid: str) -> None:
+        """fsync, close, rename to the final name; nothing is left behind when one fails."""
+        try:
+            try:
+                if self._sync:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(path, self.path(uuid))
+        except BaseException:
+            os.unlink(path)
+            raise
+
+    # Reading
+
+    def reader(
+        self, attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
+    ) -> Deferred[IReader]:
+        return self._pool.call(self._reader, attachment, offset, length, raw)
+
+    def _reader(self, attachment: Attachment, offset: int, length: int | None, raw: bool) -> FileReader:
+        return open_reader(self.path(attachment.uuid), self._pool.call, attachment, offset, length, raw)
+
+    def read(self, attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:
+        return self._pool.call(self._read, attachment, offset, length)
+
+    def _read(self, attachment: Attachment, offset: int, length: int | None) -> bytes:
+        reader = self._reader(attachment, offset, length, False)
+        try:
+            chunks = []
+            while chunk := reader.read_blocking(max(CHUNK, reader.remaining)):
+                chunks.append(chunk)
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        finally:
+            reader.close()
+
+    @contextlib.contextmanager
+    def map(self, attachment: Attachment) -> Iterator[mmap.mmap | bytes]:
+        if attachment.size == 0:
+            yield b""
+            return
+        if attachment.compression is not Compression.NONE:
+            # Into a file of its own: an object of several GB must not lie in memory.
+            path = self._new_spool_path()
+            reader = self._reader(attachment, 0, None, False)
+            try:
+                with open(path, "x+b") as file:
+                    os.unlink(path)
+                    while chunk := reader.read_blocking(CHUNK):
+                        file.write(chunk)
+                    file.flush()
+                    with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+                        yield mapped
+            except OSError as e:
+                raise write_error(e) from e
+            finally:
+                reader.close()
+            return
+        try:
+            with open(self.path(attachment.uuid), "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except (FileNotFoundError, ValueError) as e:
+            raise InexistentFile("The file is not in the storage area") from e
+        with mapped:
+            yield mapped
+
+    # Removal and repair
+
+    def remove(self, uuids: Iterable[str]) -> Deferred[tuple[str, ...]]:
+        return self._pool.call(self._remove, tuple(uuids))
+
+    def _remove(self, uuids: tuple[str, ...]) -> tuple[str, ...]:
+        gone = []
+        for uuid in uuids:
+            try:
+                os.unlink(self.path(uuid))
+            except FileNotFoundError:
+                pass
+            except OSError as e:
+                log.error("File {uuid} cannot be removed now: {reason}", uuid=uuid, reason=e.strerror)
+                continue
+            gone.append(uuid)
+        return tuple(gone)
+
+    def tail(self, newer_than: float) -> Deferred[list[str]]:
+        return self._pool.call(self._tail, newer_than)
+
+    def _tail(self, newer_than: float) -> list[str]:
+        # A rename changes its folder's time stamp, so older folders cannot hold a newer file.
+        found = []
+        for outer in _hexadecimal_folders(self.root):
+            for inner in _hexadecimal_folders(outer):
+                if os.stat(inner).st_mtime < newer_than:
+                    continue
+                with os.scandir(inner) as entries:
+                    found += [
+                        entry.name
+                        for entry in entries
+                        if is_uuid(entry.name) and entry.stat(follow_symlinks=False).st_mtime >= newer_than
+                    ]
+        return found
+
+
+def _lock(fd: int, root: str) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        raise ConfigurationError([f"StorageDirectory: another process is using {root}"]) from e
+
+
+def _hexadecimal_folders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return [
+            entry.path
+            for entry in entries
+            if len(entry.name) == 2
+            and all(c in "0123456789abcdef" for c in entry.name)
+            and stat.S_ISDIR(entry.stat(follow_symlinks=False).st_mode)
+        ]
+
+
+def _attachment(
+    content_type: int,
+    uuid: str,
+    plain: tuple[int, str],
+    crc32: int,
+    compression: Compression,
+    stored: tuple[int, str],
+) -> Attachment:
+    return Attachment(
+        content_type=content_type,
+        uuid=uuid,
+        size=plain[0],
+        md5=plain[1],
+        crc32=crc32,
+        compression=compression,
+        compressed_size=stored[0],
+        compressed_md5=stored[1],
+    )
+
