@@ -356,7 +356,9 @@ SAMPLES = [
     dicom_file(
         sequence(REQUESTS, [element(STEP_DESCRIPTION, "LO", "a", False)], explicit=False), transfer_syntax=IMPLICIT
     ),
-    dicom_file(element(0x00280008, "IS", "2") + IMAGE, encapsulated([b"a" * 6, b"b" * 8]), transfer_syntax=JPEG_BASELINE),
+    dicom_file(
+        element(0x00280008, "IS", "2") + IMAGE, encapsulated([b"a" * 6, b"b" * 8]), transfer_syntax=JPEG_BASELINE
+    ),
 ]
 MUTATION = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6)
 BOUNDED = settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))

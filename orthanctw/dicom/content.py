@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import attrs
 
@@ -24,8 +23,6 @@ from orthanctw.dicom.elements import (
 from orthanctw.dicom.frames import read_fragments
 from orthanctw.dicom.scanner import DEPTH_LIMIT, ELEMENT_LIMIT, encoding_of, inflate, meta_end
 from orthanctw.errors import BadFileFormat, EmptyAnswer
-
-_PADDING: Final = 0xFFFCFFFC
 
 
 @attrs.frozen
@@ -103,7 +100,7 @@ class _Walk:
     ) -> Content:
         heads = self._heads(position, end, encoding, depth)
         if not path:
-            tags = sorted({head.tag for head, _ in heads if head.tag != _PADDING})
+            tags = sorted({head.tag for head, _ in heads})
             return Children(tuple(f"{tag >> 16:04x}-{tag & 0xFFFF:04x}" for tag in tags))
         tag = self.dictionary.parse(path[0])
         for head, stop in heads:

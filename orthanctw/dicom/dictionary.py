@@ -72,7 +72,7 @@ def creator_tag(tag: int) -> int:
 
 def reserves(tag: int) -> bool:
     """Whether a tag reserves a block of private tags, its value being the creator (PS3.5 section 7.8.1)."""
-    return tag >> 16 & 1 == 1 and 0x10 <= tag & 0xFFFF <= 0xFF
+    return is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF
 
 
 @functools.cache

@@ -6,7 +6,7 @@ Compressed JSON: ``[version, transfer syntax, order, charset, meta, elements, pi
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from isal import isal_zlib
@@ -16,7 +16,7 @@ from orthanctw.dicom.scanner import ScannedFile
 from orthanctw.errors import CorruptedFile
 
 VERSION: Final = 1
-_ERRORS: Final = (ValueError, TypeError, IndexError, isal_zlib.error)
+_ERRORS: Final = (ValueError, TypeError, IndexError, cast("type[Exception]", isal_zlib.error))
 
 #: A header as it comes out of the index.
 Header = ScannedFile
