@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -153,7 +154,8 @@ def running(name: str, **options: Any) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        # Not now: ext4 avoids inodes that were freed in the last seconds, which would slow down the next run.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], port: int, folder: str) -> None:

@@ -127,7 +127,7 @@ class Server:
         self.dictionary = _dictionary(settings)
         self._build_domain()
         self.api = self._build_api(levels, shut_down, reset)
-        self.site = OrthancSite(self.api.klein, self._http_options(settings), self.api.fail, reactor)
+        self.site = OrthancSite(self._http_options(settings), self.api.render, self.api.fail, reactor)
 
     def _build_domain(self) -> None:
         settings, storage = self.settings, self.settings.storage

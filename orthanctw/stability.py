@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -25,7 +26,12 @@ _STABLE = {
 
 def timestamp(clock: Callable[[], float]) -> str:
     """Now, as ``yyyymmddThhmmss`` in UTC."""
-    return datetime.fromtimestamp(clock(), UTC).strftime("%Y%m%dT%H%M%S")
+    return _text_of_second(int(clock()))
+
+
+@functools.lru_cache(maxsize=4)
+def _text_of_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%S")
 
 
 @implementer(IChangeListener)

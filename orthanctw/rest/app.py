@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
 from klein import Klein
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from orthanctw.errors import EmptyAnswer, ServiceUnavailable
@@ -19,8 +19,9 @@ from orthanctw.rest.reply import Reply
 from orthanctw.rest.site import OrthancRequest
 from orthanctw.threads import shield
 
-Handler = Callable[[Call], Awaitable[Reply | None]]
-_Method = TypeVar("_Method", bound=Callable[..., Awaitable[Reply | None]])
+Handler = Callable[[Call], Coroutine[Deferred[Any], Any, Reply | None]]
+_Method = TypeVar("_Method", bound=Callable[..., Coroutine[Any, Any, Reply | None]])
+_T = TypeVar("_T")
 _MARK = "_orthanctw_routes"
 
 
@@ -87,7 +88,7 @@ class RestApi:
                 methods[mark.method] = handler
         for path, methods in self.routes.items():
             self._add(path, methods)
-        self.klein.handle_errors(Exception)(self._failed)
+        self._adapter = self.klein.url_map.bind("localhost")
 
     def _add(self, path: str, methods: Mapping[str, Handler]) -> None:
         async def endpoint(request: OrthancRequest, **parameters: str) -> None:
@@ -97,10 +98,24 @@ class RestApi:
         # Klein finds the handler by its endpoint; the names of our handlers are not unique.
         self.klein.route(path, methods=list(methods), endpoint=path)(endpoint)
 
+    def render(self, request: OrthancRequest) -> None:
+        """Route a request; what Klein's own resource does, without what nothing here uses."""
+        try:
+            path, parameters = self._match(_path_of(request), request.method.decode("latin-1"))
+            running: Any = self.klein.execute_endpoint(path, request, **parameters)
+        except Exception:  # noqa: BLE001 - whatever it is, the client is told
+            self.fail(request, Failure())
+            return
+        request.notifyFinish().addErrback(lambda _: running.cancel())
+        running.addErrback(self._failed, request)
+
+    def _match(self, path: str, method: str) -> tuple[str, Mapping[str, Any]]:
+        return self._adapter.match(path, method=method)
+
     def _call(self, request: OrthancRequest, parameters: Mapping[str, str]) -> Call:
         return Call(
             method=request.method.decode("latin-1"),
-            path="/" + "/".join(request.segments),
+            path=_path_of(request),
             arguments=request.arguments,
             headers=_Headers(request),
             body=request.body.content(),
@@ -115,38 +130,37 @@ class RestApi:
         if self.stopping:
             raise ServiceUnavailable("The server is stopping")
         started = self._clock()
+        work = Deferred.fromCoroutine(handler(call))
         self.active += 1
-        try:
-            reply = await (handler(call) if call.method == "GET" else shield(self._tracked(handler, call)))
-        finally:
-            self.active -= 1
-            self._metrics.set("orthanc_rest_api_duration_ms", (self._clock() - started) * 1000)
+        work.addBoth(self._finished, started)
+        reply = await (work if call.method == "GET" else shield(work))
         if reply is None:
             raise EmptyAnswer(400 if call.method == "POST" else 404)
         return reply
 
-    async def _tracked(self, handler: Handler, call: Call) -> Reply | None:
-        self.active += 1
-        try:
-            return await handler(call)
-        finally:
-            self.active -= 1
+    def _finished(self, result: _T, started: float) -> _T:
+        self.active -= 1
+        self._metrics.set("orthanc_rest_api_duration_ms", (self._clock() - started) * 1000)
+        return result
 
     async def dispatch(self, call: Call) -> Reply:
         """Answer a call that came without a socket. Fails as the route does."""
-        path, parameters = self.klein.url_map.bind("localhost").match(call.path, method=call.method)
+        path, parameters = self._match(call.path, call.method)
         return await self._serve(self.routes[path][call.method], attrs.evolve(call, parameters=parameters))
 
-    def _failed(self, request: Any, failure: Failure) -> None:
+    def _failed(self, failure: Failure, request: OrthancRequest) -> None:
         # A client that has left cancels its request; nobody reads an answer.
         if not failure.check(CancelledError):
             self.fail(request, failure)
 
     def fail(self, request: OrthancRequest, failure: Failure) -> None:
         """Answer a request with the error that `failure` means."""
-        path = "/" + "/".join(request.segments)
         method = request.method.decode("latin-1")
-        request.answer(render_failure(failure, method, path, described=self._describe_errors))
+        request.answer(render_failure(failure, method, _path_of(request), described=self._describe_errors))
+
+
+def _path_of(request: OrthancRequest) -> str:
+    return "/" + "/".join(request.segments)
 
 
 class _Headers(Mapping[str, str]):

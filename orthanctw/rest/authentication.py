@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hmac
 import ipaddress
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ def unauthorized() -> EmptyAnswer:
     return EmptyAnswer(401, (("WWW-Authenticate", f'Basic realm="{REALM}"'),))
 
 
+@functools.lru_cache(maxsize=4096)
 def is_local(address: str) -> bool:
     """Whether an IP address is a loopback one."""
     try:

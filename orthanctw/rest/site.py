@@ -12,14 +12,13 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 from isal import igzip, isal_zlib
-from klein import Klein
-from klein.resource import KleinResource
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
+from twisted.web.resource import Resource
 
 from orthanctw.errors import EmptyAnswer, RequestTooLarge
 from orthanctw.interfaces import IReader
@@ -160,7 +159,7 @@ class OrthancRequest(server.Request):
         if self.refused is not None:
             self.site.fail(self, Failure(self.refused))
             return
-        self.site.resource.render(self)
+        self.site.render(self)
 
     def _prepare(self) -> None:
         self.site = self.channel.site
@@ -183,8 +182,6 @@ class OrthancRequest(server.Request):
                 self.refused = EmptyAnswer(400)
         self.method = method.encode("latin-1")
         self.segments = split_path(path)
-        self.prepath = []
-        self.postpath = [segment.encode("utf-8") for segment in self.segments]
 
     def answer(self, reply: Reply) -> Deferred[None]:
         """Write the reply; fires when all of it is with the transport, or nobody is left to read it."""
@@ -244,9 +241,6 @@ class OrthancRequest(server.Request):
         return body, ""
 
     def finish(self) -> None:
-        if self.finished:
-            # Klein finishes what it routed in vain once more.
-            return
         self.finished = 1
         if not self._disconnected:
             self.body.discard()
@@ -285,8 +279,8 @@ class OrthancSite(server.Site):
 
     Parameters
     ----------
-    app : Klein
-        The routes.
+    render : callable
+        ``render(request)`` answers a request whose body is complete.
     fail : callable
         ``fail(request, failure)``, the one way in which a request is answered with an error.
     """
@@ -296,13 +290,14 @@ class OrthancSite(server.Site):
 
     def __init__(
         self,
-        app: Klein,
         options: HttpOptions,
+        render: Callable[[OrthancRequest], None],
         fail: Callable[[OrthancRequest, Failure], None],
         reactor: IReactorTime,
     ) -> None:
-        super().__init__(KleinResource(app), requestFactory=OrthancRequest, reactor=reactor)
+        super().__init__(Resource(), requestFactory=OrthancRequest, reactor=reactor)
         self.options = options
+        self.render = render
         self.fail = fail
         self.connections: set[OrthancChannel] = set()
         self.stopping = False
