@@ -112,7 +112,7 @@ class Finder:
     def __init__(self, catalog: Catalog, *, limit_results: int = 0, limit_instances: int = 0) -> None:
         self._catalog = catalog
         self._index = catalog.index
-        self._limits = {level: limit_results for level in _LEVELS}
+        self._limits = dict.fromkeys(_LEVELS, limit_results)
         self._limits[ResourceLevel.INSTANCE] = limit_instances
 
     async def find(self, find: Find) -> list[str]:

@@ -18,7 +18,7 @@ _UID_PREFIXES = {
 _ORTHANC_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 #: Everything that a searched identifier loses: control and non-ASCII characters.
-_DROPPED = {code: None for code in (*range(0x20), 0x7F)} | {ord("%"): " ", ord("_"): " "}
+_DROPPED = dict.fromkeys((*range(32), 127)) | {ord("%"): " ", ord("_"): " "}
 
 
 def orthanc_id(*values: str) -> str:
@@ -47,6 +47,8 @@ def is_uuid(text: str) -> bool:
 
 def normalize_identifier(value: str) -> str:
     """The form in which identifier tags are indexed and searched; wildcards stay."""
+    if value.isascii() and value.isprintable() and "%" not in value and "_" not in value:
+        return value.upper().strip(" ")
     return value.encode("ascii", "ignore").decode("ascii").translate(_DROPPED).upper().strip(" ")
 
 

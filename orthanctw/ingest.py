@@ -143,8 +143,7 @@ class Ingest:
         )
         try:
             stored: Stored = await self._index.store(
-                self._new_instance(scanned, ids, header, attachment, origin),
-                self._storage.folder_sync(attachment.uuid),
+                self._new_instance(scanned, ids, header, attachment, origin), _durable_already
             )
         except BaseException:
             await self._storage.remove((attachment.uuid,))
@@ -259,9 +258,8 @@ class Ingest:
         if scanned.pixel_data_offset is not None:
             metadata[MetadataType.PIXEL_DATA_OFFSET] = str(scanned.pixel_data_offset)
         pixels = scanned.pixels
-        if pixels is not None:
-            if pixels.vr != _usual_vr(scanned):
-                metadata[MetadataType.PIXEL_DATA_VR] = pixels.vr
+        if pixels is not None and pixels.vr != _usual_vr(scanned):
+            metadata[MetadataType.PIXEL_DATA_VR] = pixels.vr
 
 
 def _usual_vr(scanned: ScannedFile) -> str:
@@ -272,6 +270,10 @@ def _usual_vr(scanned: ScannedFile) -> str:
 
 def _ingested(status: StoreStatus, ids: tuple[str, str, str, str]) -> Ingested:
     return Ingested(status=status, patient=ids[0], study=ids[1], series=ids[2], instance=ids[3])
+
+
+def _durable_already() -> None:
+    """The storage area has synced the folder."""
 
 
 def _removal_failed(failure: Failure) -> None:

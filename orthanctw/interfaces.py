@@ -289,18 +289,18 @@ class IStorageArea(Interface):
         """A new file to receive into."""
 
     def create(data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
-        """Make content durable under a new UUID, except for its folder: see `folder_sync`.
+        """Make content durable under a new UUID, its folder included.
 
         Raises FullStorage when the disk is full; then nothing is left behind.
         """
 
-    def folder_sync(uuid: str) -> Callable[[], None]:
-        """What makes the folder entry of `uuid` durable; equal for files of one folder."""
-
     def reader(
         attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
     ) -> Deferred[IReader]:
-        """A reader over a range of the uncompressed bytes (`raw`: of the file as it lies). InexistentFile, CorruptedFile."""
+        """A reader over a range of the uncompressed bytes (`raw`: of the file as it lies on the disk).
+
+        Raises InexistentFile, BadRange, CorruptedFile.
+        """
 
     def read(attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:
         """The bytes of a range at once, for small ones."""

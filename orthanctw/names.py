@@ -28,7 +28,7 @@ class Names:
         self._metadata_numbers = {name: number for number, name in self._metadata.items()}
         self._attachments = {**ATTACHMENT_NAMES, **{number: name for name, (number, _) in attachments.items()}}
         self._attachment_numbers = {name: number for number, name in self._attachments.items()}
-        self._mime = {**_MIME, **{number: mime for number, mime in attachments.values()}}
+        self._mime = {**_MIME, **dict(attachments.values())}
 
     def metadata_name(self, number: int) -> str:
         return self._metadata.get(number) or str(number)

@@ -15,6 +15,7 @@ from isal import igzip, isal_zlib
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -33,6 +34,11 @@ COMPRESSION_THRESHOLD = 2048
 #: A refused body is received to its end up to this size, so that the client reads the refusal; a longer one is
 #: answered at once and cut later.
 UNREAD_LIMIT = 1024 * 1024
+#: Bytes read from a socket at a time, for most requests and for those with a large body.
+_READ_SIZE = 64 * 1024
+_LARGE_READ_SIZE = 256 * 1024
+#: How often connections are looked at for silence, in seconds.
+_SWEEP_INTERVAL = 0.5
 _OVERRIDES = frozenset(("PUT", "DELETE"))
 
 
@@ -53,10 +59,17 @@ class HttpOptions:
 
 
 class OrthancChannel(http.HTTPChannel):
-    """One connection: a time limit for headers, another for each silence in a body, a third between requests."""
+    """One connection: a time limit for headers, another for each silence in a body, a third between requests.
+
+    The limits cost nothing per request: the site looks at all connections once in a while.
+    """
 
     site: OrthancSite
     transport: Any
+    _limit: float | None = None
+    _last_activity = 0.0
+    _host: IAddress | None = None
+    _peer: IAddress | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -68,14 +81,40 @@ class OrthancChannel(http.HTTPChannel):
         self.site.connections.discard(self)
         super().connectionLost(reason)
 
+    def setTimeout(self, period: float | None) -> float | None:
+        before, self._limit = self._limit, period
+        self.resetTimeout()
+        return before
+
+    def resetTimeout(self) -> None:
+        self._last_activity = self.site.now()
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the peer has been silent for longer than it may."""
+        return self._limit is not None and now - self._last_activity > self._limit
+
+    def getHost(self) -> Any:
+        # Asked for by every request, and each time a system call.
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def getPeer(self) -> Any:
+        if self._peer is None:
+            self._peer = super().getPeer()
+        return self._peer
+
     def allHeadersReceived(self) -> None:
         self.setTimeout(self.site.options.body_timeout or None)
+        if self.length is None or self.length > _READ_SIZE:
+            self.transport.bufferSize = _LARGE_READ_SIZE
         super().allHeadersReceived()
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         return self.site.options.keep_alive and super().checkPersistence(request, version)
 
     def requestDone(self, request: Any) -> None:
+        self.transport.bufferSize = _READ_SIZE
         super().requestDone(request)
         if not self.requests:
             self.setTimeout(self.site.options.keep_alive_timeout or 1)
@@ -159,7 +198,7 @@ class OrthancRequest(server.Request):
         if self.refused is not None:
             self.site.fail(self, Failure(self.refused))
             return
-        self.site.render(self)
+        self.site.answer(self)
 
     def _prepare(self) -> None:
         self.site = self.channel.site
@@ -286,7 +325,6 @@ class OrthancSite(server.Site):
     """
 
     protocol: Any = OrthancChannel
-    requestFactory = OrthancRequest
 
     def __init__(
         self,
@@ -297,11 +335,13 @@ class OrthancSite(server.Site):
     ) -> None:
         super().__init__(Resource(), requestFactory=OrthancRequest, reactor=reactor)
         self.options = options
-        self.render = render
+        self.answer = render
         self.fail = fail
         self.connections: set[OrthancChannel] = set()
         self.stopping = False
-        self._idle: Deferred[None] | None = None
+        self.now = reactor.seconds
+        self._sweeper = LoopingCall(self._sweep)
+        self._sweeper.clock = reactor
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if self.stopping or len(self.connections) >= self.options.maximum_connections:
@@ -312,9 +352,22 @@ class OrthancSite(server.Site):
     def log(self, request: Any) -> None:
         log.debug("{request.method} {request.path} {request.code}", request=request)
 
+    def startFactory(self) -> None:
+        super().startFactory()
+        self._sweeper.start(_SWEEP_INTERVAL, now=False)
+
+    def _sweep(self) -> None:
+        now = self.now()
+        for channel in list(self.connections):
+            if channel.is_overdue(now):
+                channel.setTimeout(None)
+                channel.timeoutConnection()
+
     def stop_idle(self) -> None:
         """Close connections that wait for a request; the others close after their answer."""
         self.stopping = True
+        if self._sweeper.running:
+            self._sweeper.stop()
         for channel in list(self.connections):
             if not channel.requests:
                 channel.loseConnection()

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from typing import Any
 
-import attrs
 from isal import isal_zlib
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -25,6 +24,7 @@ from orthanctw.identifiers import is_uuid
 from orthanctw.interfaces import IReader, ISpool, IStorageArea
 from orthanctw.model import Attachment, Compression
 from orthanctw.storage.compression import CHUNK, compress
+from orthanctw.storage.folders import FolderSyncs, make_folders
 from orthanctw.storage.reader import FileReader, open_reader
 from orthanctw.storage.spool import Spool, write_error
 from orthanctw.threads import NamedPool
@@ -36,27 +36,6 @@ SPOOL_FOLDER = "orthanctw-spool"
 LOCK_FILE = "orthanctw.lock"
 
 log = Logger(namespace="orthanctw.generic")
-
-
-def sync_folder(path: str) -> None:
-    """Make the entries of a folder durable (blocking)."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@attrs.frozen
-class FolderSync:
-    """Makes one folder durable when called; equal for the same folder, so that a group commit does it once."""
-
-    path: str
-    enabled: bool = True
-
-    def __call__(self) -> None:
-        if self.enabled:
-            sync_folder(self.path)
 
 
 class _Names:
@@ -96,6 +75,7 @@ class FilesystemStorage:
         self.root = root
         self._pool = pool
         self._sync = sync
+        self._folders = FolderSyncs(enabled=sync)
         self._md5 = md5
         self._names = _Names()
         self._names_lock = Lock()
@@ -161,14 +141,11 @@ class FilesystemStorage:
     def create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
         return self._pool.call(self._create, data, content_type, compression)
 
-    def folder_sync(self, uuid: str) -> Callable[[], None]:
-        return FolderSync(os.path.dirname(self.path(uuid)), self._sync)
-
     def _create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
         uuid, fresh = self._next_name()
         try:
             if fresh:
-                self._make_folder(uuid)
+                make_folders(self.root, (uuid[:2], uuid[2:4]), sync=self._sync)
             if not isinstance(data, bytes):
                 assert isinstance(data, Spool)
                 return self._create_from_spool(data, uuid, content_type, compression)
@@ -199,15 +176,6 @@ class FilesystemStorage:
     def _next_name(self) -> tuple[str, bool]:
         with self._names_lock:
             return self._names.next()
-
-    def _make_folder(self, uuid: str) -> None:
-        outer = os.path.join(self.root, uuid[:2])
-        inner = os.path.join(outer, uuid[2:4])
-        for folder, parent in ((outer, self.root), (inner, outer)):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o750)
-            if self._sync:
-                sync_folder(parent)
 
     def _digest(self, chunks: Iterable[bytes]) -> str:
         if not self._md5:
@@ -246,7 +214,7 @@ class FilesystemStorage:
         self._finish(fd, path, uuid)
 
     def _finish(self, fd: int, path: str, uuid: str) -> None:
-        """fsync, close, rename to the final name; nothing is left behind when one fails."""
+        """fsync, close, rename to the final name, sync of its folder; nothing is left behind when one fails."""
         try:
             try:
                 if self._sync:
@@ -256,6 +224,11 @@ class FilesystemStorage:
             os.rename(path, self.path(uuid))
         except BaseException:
             os.unlink(path)
+            raise
+        try:
+            self._folders.sync(os.path.dirname(self.path(uuid)))
+        except BaseException:
+            os.unlink(self.path(uuid))
             raise
 
     # Reading
