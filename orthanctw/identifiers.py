@@ -15,6 +15,8 @@ _UID_PREFIXES = {
     ResourceLevel.SERIES: "1.2.276.0.7230010.3.1.3",
     ResourceLevel.INSTANCE: "1.2.276.0.7230010.3.1.4",
 }
+#: Characters of an identifier of ours: five groups of eight, and four hyphens.
+ORTHANC_ID_LENGTH = 44
 _ORTHANC_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 #: Everything that a searched identifier loses: control and non-ASCII characters.

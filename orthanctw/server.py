@@ -191,10 +191,11 @@ class Server:
         encoder = JsonEncoder(self._encoder_pool)
         identifier = settings.server_identifier(mac_addresses())
         contents = Contents(self.catalog, self.storage)
+        system = system_information(settings, self.main_tags, names, identifier)
         owners: list[object] = [
             SystemRoutes(
                 self.index,
-                lambda: system_information(settings, self.main_tags, names, identifier),
+                lambda: system,
                 lambda: self.api.routes,
             ),
             UploadRoutes(self.uploads),

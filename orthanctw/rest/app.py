@@ -11,12 +11,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from orthanctw.errors import EmptyAnswer, ServiceUnavailable
+from orthanctw.identifiers import ORTHANC_ID_LENGTH
 from orthanctw.metrics import Metrics
 from orthanctw.model import Origin, OriginKind
 from orthanctw.rest.call import Call
 from orthanctw.rest.errors import render_failure
 from orthanctw.rest.reply import Reply
-from orthanctw.rest.site import OrthancRequest
+from orthanctw.rest.site import OrthancRequest, split_path
 from orthanctw.threads import shield
 
 Handler = Callable[[Call], Coroutine[Deferred[Any], Any, Reply | None]]
@@ -89,6 +90,7 @@ class RestApi:
         for path, methods in self.routes.items():
             self._add(path, methods)
         self._adapter = self.klein.url_map.bind("localhost")
+        self._known_paths: dict[tuple[str, str, tuple[str, ...]], str] = {}
 
     def _add(self, path: str, methods: Mapping[str, Handler]) -> None:
         async def endpoint(request: OrthancRequest, **parameters: str) -> None:
@@ -101,7 +103,7 @@ class RestApi:
     def render(self, request: OrthancRequest) -> None:
         """Route a request; what Klein's own resource does, without what nothing here uses."""
         try:
-            path, parameters = self._match(_path_of(request), request.method.decode("latin-1"))
+            path, parameters = self._match(request.segments, request.method.decode("latin-1"))
             running: Any = self.klein.execute_endpoint(path, request, **parameters)
         except Exception:  # noqa: BLE001 - whatever it is, the client is told
             self.fail(request, Failure())
@@ -109,8 +111,20 @@ class RestApi:
         request.notifyFinish().addErrback(lambda _: running.cancel())
         running.addErrback(self._failed, request)
 
-    def _match(self, path: str, method: str) -> tuple[str, Mapping[str, Any]]:
-        return self._adapter.match(path, method=method)
+    def _match(self, segments: tuple[str, ...], method: str) -> tuple[str, Mapping[str, Any]]:
+        """The route of a path, and the parts of the path that it names. NotFound, MethodNotAllowed."""
+        # Most requests differ in the identifier alone, and the URL map takes its time.
+        key = None
+        if len(segments) > 1 and len(segments[1]) == ORTHANC_ID_LENGTH:
+            key = (method, segments[0], segments[2:])
+            known = self._known_paths.get(key)
+            if known is not None:
+                return known, {"id": segments[1]}
+        path, parameters = self._adapter.match("/" + "/".join(segments), method=method)
+        if key is not None and parameters == {"id": segments[1]}:
+            # Bounded by the number of routes: such a path has no other variable part.
+            self._known_paths[key] = path
+        return path, parameters
 
     def _call(self, request: OrthancRequest, parameters: Mapping[str, str]) -> Call:
         return Call(
@@ -145,7 +159,7 @@ class RestApi:
 
     async def dispatch(self, call: Call) -> Reply:
         """Answer a call that came without a socket. Fails as the route does."""
-        path, parameters = self._match(call.path, call.method)
+        path, parameters = self._match(split_path(call.path.encode("utf-8")), call.method)
         return await self._serve(self.routes[path][call.method], attrs.evolve(call, parameters=parameters))
 
     def _failed(self, failure: Failure, request: OrthancRequest) -> None:

@@ -39,20 +39,31 @@ log = Logger(namespace="orthanctw.generic")
 
 
 class _Names:
-    """Makes UUIDs whose first four digits stay the same for a thousand files. Used by one thread at a time."""
+    """Makes UUIDs whose first four digits stay the same for a thousand files. Any thread may ask.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    make_folder : callable
+        ``make_folder(digits)``, called before the first UUID with these four digits is given out.
+    """
+
+    def __init__(self, make_folder: Callable[[str], None]) -> None:
+        self._make_folder = make_folder
+        # Held while a folder is made: nobody may get a name in it before it is there.
+        self._lock = Lock()
         self._left = 0
         self._prefix = ""
 
-    def next(self) -> tuple[str, bool]:
-        """A new UUID (version 4), and whether its folder may be new."""
-        fresh = self._left == 0
-        if fresh:
-            self._prefix = secrets.token_hex(2)
-            self._left = FILES_PER_FOLDER
-        self._left -= 1
-        return self._prefix + str(uuid_module.uuid4())[4:], fresh
+    def next(self) -> str:
+        """A new UUID (version 4), whose folder exists."""
+        with self._lock:
+            if self._left == 0:
+                prefix = secrets.token_hex(2)
+                self._make_folder(prefix)
+                self._prefix, self._left = prefix, FILES_PER_FOLDER
+            self._left -= 1
+            prefix = self._prefix
+        return prefix + str(uuid_module.uuid4())[4:]
 
 
 @implementer(IStorageArea)
@@ -77,8 +88,7 @@ class FilesystemStorage:
         self._sync = sync
         self._folders = FolderSyncs(enabled=sync)
         self._md5 = md5
-        self._names = _Names()
-        self._names_lock = Lock()
+        self._names = _Names(self._make_folder)
         self._lock_fd = -1
         self._spool = os.path.join(root, SPOOL_FOLDER)
 

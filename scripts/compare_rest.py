@@ -1,0 +1,258 @@
+"""Compare the answers of our REST API with those of an installed Orthanc that holds the same files.
+
+Usage: python -m scripts.compare_rest [--show N] [FILE...]
+
+Without files, those of pydicom's wheel and of the package pydicom-data are taken. Every reading route that both have
+is asked for every resource; status, content type and parsed JSON are compared. What differs for a known reason is
+counted under it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import http.client
+import json
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from benchmarks.common import running
+from scripts.compare_tags import default_files, different, explain
+
+LEVELS = ("patients", "studies", "series", "instances")
+PARENTS = ("patient", "study", "series")
+FORMATS = ("", "?full", "?short", "?simplify")
+NOBODY = "00000000-11111111-22222222-33333333-44444444"
+METADATA = "IndexInSeries ReceptionDate RemoteAET ExpectedNumberOfInstances LastUpdate Origin TransferSyntax".split()
+FILE_PARTS = "compressed-data compressed-md5 compressed-size data is-compressed md5 size".split()
+#: Values that no two servers have in common.
+VOLATILE = re.compile(
+    r"/(LastUpdate|FileUuid|IsStable|Date|ReceptionDate|Uuid|Version|DatabaseServerIdentifier|HttpPort|DicomPort|Name)$"
+)
+SORTED_LISTS = re.compile(r"^/(patients|studies|series|instances)(\?|$)|/(studies|series|instances|metadata)(\?|$)")
+#: Keys of objects that came after 1.10.1.
+NEW_KEYS = frozenset(("Labels", "IsProtected", "OrthanctwVersion", "First"))
+NEW_METADATA = frozenset(("MainDicomTagsSignature", "MainDicomSequences", "PixelDataOffset", "PixelDataVR"))
+NEW_TAGS = frozenset(
+    "TimezoneOffsetFromUTC PerformedProcedureStepStartDate PerformedProcedureStepStartTime 0008,0201 "
+    "0040,0244 0040,0245".split()
+)
+
+
+@attrs.frozen
+class Answer:
+    status: int
+    content_type: str
+    body: bytes
+
+    def value(self) -> Any:
+        try:
+            return json.loads(self.body.decode("utf-8", "surrogateescape"))
+        except ValueError:
+            return self.body
+
+
+class Client:
+    """A connection that is opened anew when the server has closed it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        for attempt in (1, 2):
+            try:
+                self._connection.request(method, path, body)
+                answer = self._connection.getresponse()
+                return Answer(answer.status, answer.getheader("Content-Type", ""), answer.read())
+            except (OSError, http.client.HTTPException):
+                self._connection.close()
+                if attempt == 2:
+                    raise
+        raise AssertionError
+
+
+def resource_routes(level: str, public_id: str) -> Iterator[str]:
+    """Reading routes of a resource."""
+    base, depth = f"/{level}/{public_id}", LEVELS.index(level)
+    for form in FORMATS:
+        yield base + form
+    yield f"{base}/statistics"
+    for child in LEVELS[depth + 1 :]:
+        yield f"{base}/{child}"
+        yield f"{base}/{child}?short"
+    for parent in PARENTS[:depth]:
+        yield f"{base}/{parent}"
+        yield f"{base}/{parent}?full"
+    yield from (f"{base}/metadata", f"{base}/metadata?expand", f"{base}/metadata/none", f"{base}/metadata/3000")
+    yield from (f"{base}/metadata/{name}" for name in METADATA)
+    yield from (f"{base}/attachments", f"{base}/attachments/none", f"{base}/attachments/3000")
+    if level == "patients":
+        yield f"{base}/protected"
+    if level == "instances":
+        yield from instance_routes(base)
+
+
+def instance_routes(base: str) -> Iterator[str]:
+    for form in FORMATS:
+        yield f"{base}/tags{form}"
+        yield f"{base}/header{form}"
+    yield f"{base}/simplified-tags"
+    yield f"{base}/tags?short&ignore-length=PatientName,0008-0008"
+    yield from (f"{base}/file", f"{base}/frames", f"{base}/content", f"{base}/content/PatientID")
+    yield from (f"{base}/content/0008-0099", f"{base}/content/none", f"{base}/content/PatientID/0")
+    yield from (f"{base}/attachments/dicom/{part}" for part in FILE_PARTS)
+
+
+def content_routes(client: Client, base: str, depth: int = 0) -> Iterator[str]:
+    """What lies below a path of ``/content``, as this server lists it."""
+    if depth > 8:
+        return
+    names = client.ask("GET", base).value()
+    if isinstance(names, list):
+        for name in names[:200]:
+            yield f"{base}/{name}"
+            if len(names) < 40 or depth:
+                yield from content_routes(client, f"{base}/{name}", depth + 1)
+
+
+def general_routes() -> Iterator[str]:
+    for level in LEVELS:
+        yield from (f"/{level}", f"/{level}?expand", f"/{level}?expand&full", f"/{level}?since=0", f"/{level}?limit=x")
+        yield f"/{level}?since=0&limit=-3"
+    yield from ("/statistics", "/system", "/tools/nothing", "/nothing", "/exports", "/changes?last", "/changes?limit=x")
+    yield from ("/tools/now?x", "/tools/generate-uid", "/tools/generate-uid?level=none", "/tools/log-level", "/app")
+
+
+def searches() -> Iterator[dict[str, Any]]:
+    for level in ("Patient", "Study", "Series", "Instance"):
+        for query in (
+            {},
+            {"PatientID": "*"},
+            {"PatientName": "*a*"},
+            {"PatientName": "comp^?r^*"},
+            {"StudyDate": "20000101-"},
+            {"StudyDate": "-20041231"},
+            {"StudyDate": "20040101-20091231"},
+            {"Modality": "CT\\MR"},
+            {"ModalitiesInStudy": "CT"},
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"},
+            {"0010-0020": "1CT1"},
+            {"PatientSex": "m"},
+            {"Rows": "128"},
+            {"ImageType": "*PRIMARY*"},
+            {"AccessionNumber": ""},
+        ):
+            yield {"Level": level, "Query": query}
+
+
+def without_new(value: Any) -> Any:
+    """A value of ours without what came after 1.10.1."""
+    if isinstance(value, dict):
+        return {k: without_new(v) for k, v in value.items() if k not in NEW_KEYS | NEW_METADATA | NEW_TAGS}
+    if isinstance(value, list):
+        return [without_new(item) for item in value if isinstance(item, dict) or item not in NEW_METADATA]
+    return value
+
+
+def sort_key(item: Any) -> str:
+    return str(item.get("ID", item)) if isinstance(item, dict) else str(item)
+
+
+def compare(path: str, theirs: Answer, ours: Answer) -> Iterator[tuple[str, Any, Any]]:
+    """Differences of two answers."""
+    old, new = theirs.value(), without_new(ours.value())
+    if theirs.status >= 400 and ours.status >= 400:
+        old = (theirs.status, old.get("OrthancStatus") if isinstance(old, dict) else old)
+        new = (ours.status, new.get("OrthancStatus") if isinstance(new, dict) else new)
+        if old != new:
+            yield f"{path} failure", old, new
+        return
+    if (theirs.status, theirs.content_type) != (ours.status, ours.content_type):
+        yield f"{path} head", (theirs.status, theirs.content_type), (ours.status, ours.content_type)
+    if SORTED_LISTS.search(path) and isinstance(old, list) and isinstance(new, list):
+        old, new = sorted(old, key=sort_key), sorted(new, key=sort_key)
+    yield from different(path, without_new(old), new)
+
+
+class Comparison:
+    """Asks both servers and counts what differs."""
+
+    def __init__(self, theirs: Client, ours: Client, show: int) -> None:
+        self._theirs, self._ours, self._show = theirs, ours, show
+        self.asked = 0
+        self.reasons: collections.Counter[str] = collections.Counter()
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[Answer, Answer]:
+        self.asked += 1
+        return self._theirs.ask(method, path, body), self._ours.ask(method, path, body)
+
+    def compare(self, method: str, path: str, body: bytes | None = None, label: str = "") -> None:
+        for place, old, new in compare(label or path, *self.ask(method, path, body)):
+            if VOLATILE.search(place) or place.endswith("ReceptionDate"):
+                continue
+            reason = explain(old, new)
+            if not reason:
+                kind = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}", "ID", place)
+                reason = "UNEXPLAINED " + re.sub(r"\d{4},[0-9a-f]{4}|\[\d+\]|[0-9a-f]{4}-[0-9a-f]{4}", "#", kind)[:100]
+                if self.reasons[reason] < self._show:
+                    print(f"{method} {place}\n    theirs {old!s:.200}\n    ours   {new!s:.200}")
+            self.reasons[reason] += 1
+
+    def load(self, files: list[str]) -> int:
+        """Upload files to both; answers how many both took as the same object. The others are told and removed."""
+        taken = 0
+        for name in files:
+            old, new = self.ask("POST", "/instances", pathlib.Path(name).read_bytes())
+            if old.status == new.status and (old.status != 200 or old.value() == new.value()):
+                taken += old.status == 200
+                continue
+            print(f"{name}:\n    theirs {old.status} {old.body!r:.100}\n    ours   {new.status} {new.body!r:.100}")
+            for client, answer in ((self._theirs, old), (self._ours, new)):
+                if answer.status == 200 and answer.value()["Status"] == "Success":
+                    client.ask("DELETE", answer.value()["Path"])
+        return taken
+
+    def run(self) -> None:
+        for path in general_routes():
+            self.compare("GET", path)
+        for level in LEVELS:
+            for public_id in [*self._theirs.ask("GET", f"/{level}").value(), NOBODY]:
+                for path in resource_routes(level, public_id):
+                    self.compare("GET", path)
+                if level == "instances":
+                    for path in content_routes(self._theirs, f"/instances/{public_id}/content"):
+                        self.compare("GET", path)
+        for search in searches():
+            for extra in ({}, {"Expand": True}, {"CaseSensitive": True}):
+                body = {**search, **extra}
+                self.compare_search(body)
+        for text in ("1CT1", "1ct1", "", "*", "none"):
+            self.compare("POST", "/tools/lookup", text.encode(), f"lookup {text}")
+
+    def compare_search(self, body: dict[str, Any]) -> None:
+        label = f"/instances?find {body['Level']} {body['Query']}"
+        self.compare("POST", "/tools/find", json.dumps(body).encode(), label)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--show", type=int, default=2, help="differences shown of a kind")
+    parser.add_argument("files", nargs="*")
+    options = parser.parse_args()
+    with running("Orthanc") as orthanc, running("orthanctw") as own:
+        comparison = Comparison(Client(orthanc.port), Client(own.port), options.show)
+        taken = comparison.load(options.files or default_files())
+        print(taken, "objects")
+        comparison.run()
+    print(comparison.asked, "answers compared")
+    for reason, count in comparison.reasons.most_common():
+        print(f"{count:6} {reason}")
+
+
+if __name__ == "__main__":
+    main()
