@@ -108,6 +108,7 @@ class Server:
 
     name: str
     port: int
+    dicom_port: int
     process: subprocess.Popen[bytes]
     folder: str
 
@@ -122,11 +123,11 @@ class Server:
 def running(name: str, **options: Any) -> Iterator[Server]:
     """Start ``orthanctw`` or ``Orthanc`` with an empty storage, and stop it by its process id."""
     folder = tempfile.mkdtemp(prefix=f"bench-{name}-")
-    port = free_port()
+    port, dicom_port = free_port(), free_port()
     configuration = {
         "Name": name,
         "HttpPort": port,
-        "DicomPort": free_port(),
+        "DicomPort": dicom_port,
         "DicomServerEnabled": False,
         "StorageDirectory": f"{folder}/storage",
         "IndexDirectory": f"{folder}/storage",
@@ -146,7 +147,7 @@ def running(name: str, **options: Any) -> Iterator[Server]:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
         _wait_until_up(process, port, folder)
-        yield Server(name, port, process, folder)
+        yield Server(name, port, dicom_port, process, folder)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

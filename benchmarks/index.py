@@ -24,20 +24,6 @@ from test.index_samples import ids, new_instance
 PATIENTS, STUDIES, SERIES = 100, 2, 2
 
 
-class FolderSync:
-    """One fsync of a folder, as the storage area makes it for each commit."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def __call__(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def objects(number: int) -> list[NewInstance]:
     """As a modality sends them: series after series."""
     per_series = number // (PATIENTS * STUDIES * SERIES)
@@ -75,13 +61,12 @@ def cpu_seconds() -> float:
     return spent.ru_utime + spent.ru_stime
 
 
-async def stores(index: SqliteIndex, number: int, folder: str) -> list[NewInstance]:
-    sync = FolderSync(folder)
+async def stores(index: SqliteIndex, number: int) -> list[NewInstance]:
     everything = objects(number)
     parts = [(1, everything[: number // 20]), (4, everything[number // 20 : number // 4])]
     parts.append((16, everything[number // 4 :]))
     for flight, part in parts:
-        rate, cpu = await lanes(lambda item: index.store(item, sync), part, flight)
+        rate, cpu = await lanes(index.store, part, flight)
         print(f"store, {flight:2} in flight   {rate:8.0f}/s   {cpu:6.0f} us CPU each")
     return everything
 
@@ -131,11 +116,10 @@ async def searches(index: SqliteIndex) -> None:
     await timed("100 changes", lambda: index.changes(10000, 100, None, frozenset()))
 
 
-async def deletions(index: SqliteIndex, folder: str) -> None:
-    sync = FolderSync(folder)
+async def deletions(index: SqliteIndex) -> None:
     for number in (200, 2000):
         study = [new_instance("DELETED", str(number), str(i % 4), str(i)) for i in range(number)]
-        await lanes(lambda item: index.store(item, sync), study, 16)
+        await lanes(index.store, study, 16)
         started = time.perf_counter()
         deleted = await index.delete(ResourceLevel.STUDY, ids(study[0])[1])
         assert deleted is not None
@@ -147,10 +131,10 @@ async def main(number: int, folder: str) -> None:
     index = SqliteIndex(reactor, os.path.join(folder, "index.db"))  # type: ignore[arg-type]
     await index.open()
     try:
-        everything = await stores(index, number, folder)
+        everything = await stores(index, number)
         await reads(index, everything)
         await searches(index)
-        await deletions(index, folder)
+        await deletions(index)
     finally:
         await index.close()
 

@@ -85,7 +85,8 @@ def _compile(pattern: str) -> Callable[[str], re.Match[str] | None]:
 
 
 def _in_range(lower: str, upper: str) -> Predicate:
-    return lambda text: text != "" and (not lower or lower <= text) and (not upper or text <= upper)
+    # An empty value lies before every upper bound.
+    return lambda text: lower <= text and (not upper or text <= upper)
 
 
 @attrs.frozen(kw_only=True)
@@ -114,11 +115,20 @@ class Finder:
         self._index = catalog.index
         self._limits = dict.fromkeys(_LEVELS, limit_results)
         self._limits[ResourceLevel.INSTANCE] = limit_instances
+        self._known: dict[ResourceLevel, frozenset[int]] = {}
+        self._below: dict[ResourceLevel, frozenset[int]] = {}
+        for level in _LEVELS:
+            self._known[level] = frozenset().union(*(catalog.stored_tags[item] for item in _LEVELS[:level]))
+            below = frozenset[int]().union(*(catalog.stored_tags[item] for item in _LEVELS[level:]))
+            self._below[level] = below - self._known[level]
 
     async def find(self, find: Find) -> list[str]:
         """Public ids of the matches, in a stable order."""
         maximum = self._limits[find.level]
         limit = min(find.limit or maximum, maximum or find.limit)
+        if any(condition.tag in self._below[find.level] for condition in find.conditions):
+            # A study has no modality of its own: it matches by ModalitiesInStudy.
+            return []
         constraints, rest = self._plan(find)
         if not constraints and not rest and not find.labels and find.labels_constraint != "None":
             ids: list[str] = await self._index.list_ids(find.level, find.since, limit)
@@ -153,7 +163,7 @@ class Finder:
             level = self._search_level(condition.tag, find.level)
             if level is not None:
                 constraints.append(_constraint(condition, level))
-        known = {tag for level in _LEVELS[: find.level] for tag in self._catalog.stored_tags[level]}
+        known = self._known[find.level]
         rest = sorted(find.conditions, key=lambda condition: condition.tag not in known)
         return constraints, rest
 
@@ -217,6 +227,11 @@ def _labels_match(resource: Resource, find: Find) -> bool:
 
 
 def _constraint(condition: Condition, level: ResourceLevel) -> Constraint:
+    wildcard = condition.wildcard
+    if wildcard is not None:
+        # Normalising drops characters that a question mark stands for, and spaces that such a loss lays bare.
+        wildcard = re.sub(r" *[*?]+ *", "*", wildcard)
+
     def normalize(text: str | None) -> str | None:
         return None if text is None else normalize_identifier(text)
 
@@ -224,7 +239,7 @@ def _constraint(condition: Condition, level: ResourceLevel) -> Constraint:
         tag=condition.tag,
         level=level,
         equal=None if condition.equal is None else tuple(map(normalize_identifier, condition.equal)),
-        wildcard=normalize(condition.wildcard),
+        wildcard=normalize(wildcard),
         lower=normalize(condition.lower),
         upper=normalize(condition.upper),
     )

@@ -24,7 +24,7 @@ from orthanctw.dicom.maintags import (
     search_tags,
 )
 from orthanctw.dicom.scanner import ScannedFile, scan
-from orthanctw.errors import BadFileFormat
+from orthanctw.errors import DIMSE_DATA_SET_MISMATCH, BadFileFormat
 from orthanctw.events import EventBus
 from orthanctw.identifiers import hierarchy_ids
 from orthanctw.interfaces import IIndex, IIngestFilter, ISpool, IStorageArea
@@ -48,6 +48,7 @@ from orthanctw.stability import StabilityMonitor, timestamp
 
 log = Logger(namespace="orthanctw.generic")
 _SOP_CLASS_UID = 0x00080016
+_SOP_INSTANCE_UID = 0x00080018
 #: Fields of an origin that become metadata of the instance.
 _ORIGIN_METADATA: Mapping[OriginKind, Sequence[tuple[MetadataType, str]]] = {
     OriginKind.REST_API: (
@@ -121,8 +122,12 @@ class Ingest:
         self._filters = list(filters)
         self._signatures = {level: main_tags.signature(level) for level in ResourceLevel}
 
-    async def store(self, content: bytes | ISpool, origin: Origin) -> Ingested:
+    async def store(
+        self, content: bytes | ISpool, origin: Origin, *, announced: tuple[str, str] | None = None
+    ) -> Ingested:
         """Store one object.
+
+        `announced` are the SOP class and instance UID that the object must have.
 
         Raises
         ------
@@ -135,16 +140,22 @@ class Ingest:
         """
         scanned = await self._scan(content)
         ids = hierarchy_ids(*scanned.identifiers())
+        if announced is not None and announced != (scanned.text(_SOP_CLASS_UID), scanned.text(_SOP_INSTANCE_UID)):
+            raise BadFileFormat(
+                "The SOP class or instance differs from that of the request", dimse_status=DIMSE_DATA_SET_MISMATCH
+            )
         if self._filters and not await self._accepted(scanned, ids, content, origin):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
-        header = encode(scanned)
-        attachment: Attachment = await self._storage.create(
-            content, AttachmentType.DICOM, self._options.compression
-        )
+        # While a thread waits for the disk, the rows are made.
+        creating = self._storage.create(content, AttachmentType.DICOM, self._options.compression)
         try:
-            stored: Stored = await self._index.store(
-                self._new_instance(scanned, ids, header, attachment, origin), _durable_already
-            )
+            make_instance = self._prepare(scanned, ids, origin)
+        except BaseException:
+            await self._storage.remove(((await creating).uuid,))
+            raise
+        attachment: Attachment = await creating
+        try:
+            stored: Stored = await self._index.store(make_instance(attachment))
         except BaseException:
             await self._storage.remove((attachment.uuid,))
             raise
@@ -196,26 +207,24 @@ class Ingest:
             removed: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(unused))
             removed.addErrback(_removal_failed)
 
-    def _new_instance(
-        self,
-        scanned: ScannedFile,
-        ids: tuple[str, str, str, str],
-        header: bytes,
-        attachment: Attachment,
-        origin: Origin,
-    ) -> NewInstance:
+    def _prepare(
+        self, scanned: ScannedFile, ids: tuple[str, str, str, str], origin: Origin
+    ) -> Callable[[Attachment], NewInstance]:
+        """All that the index must know, but for the file."""
+        header = encode(scanned)
         patient, study, series, instance = (
             self._new_resource(scanned, level, public_id, origin)
             for level, public_id in zip(ResourceLevel, ids, strict=True)
         )
-        return NewInstance(
+        date = timestamp(self._wall_clock)
+        return lambda attachment: NewInstance(
             patient=patient,
             study=study,
             series=series,
             instance=instance,
             header=header,
             attachments=(attachment,),
-            date=timestamp(self._wall_clock),
+            date=date,
             overwrite=self._options.overwrite,
         )
 
@@ -270,10 +279,6 @@ def _usual_vr(scanned: ScannedFile) -> str:
 
 def _ingested(status: StoreStatus, ids: tuple[str, str, str, str]) -> Ingested:
     return Ingested(status=status, patient=ids[0], study=ids[1], series=ids[2], instance=ids[3])
-
-
-def _durable_already() -> None:
-    """The storage area has synced the folder."""
 
 
 def _removal_failed(failure: Failure) -> None:

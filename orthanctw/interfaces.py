@@ -46,8 +46,8 @@ class IIndex(Interface):
         """Finish the writes that wait, then close; later calls fail with ServiceUnavailable."""
 
     # Ingest and removal
-    def store(instance: NewInstance, sync: Callable[[], None]) -> Deferred[Stored]:
-        """Add an object. `sync` makes its file's folder durable; equal callables run once per commit, before it."""
+    def store(instance: NewInstance) -> Deferred[Stored]:
+        """Add an object whose files, and their names, are durable already."""
 
     def delete(level: ResourceLevel, public_id: str) -> Deferred[Deleted | None]:
         """Delete a resource, what is below it and every ancestor that is left empty; None when it is unknown."""
@@ -135,9 +135,9 @@ class IIndex(Interface):
         """Remove metadata; UnknownResource when it is not set."""
 
     def add_attachment(
-        level: ResourceLevel, public_id: str, attachment: Attachment, sync: Callable[[], None]
+        level: ResourceLevel, public_id: str, attachment: Attachment
     ) -> Deferred[tuple[Attachment, tuple[str, ...]]]:
-        """Add or replace an attachment; answers it with its revision, and the files that it replaced."""
+        """Add or replace an attachment whose file is durable; answers it with its revision, and the files replaced."""
 
     def delete_attachment(level: ResourceLevel, public_id: str, content_type: int) -> Deferred[tuple[str, ...]]:
         """Remove an attachment; answers the UUIDs of files to remove; UnknownResource when it is not there."""

@@ -51,6 +51,7 @@ class Names:
 def _number(name: str, known: Mapping[str, int]) -> int:
     if name in known:
         return known[name]
-    if name.isascii() and name.isdigit() and int(name) <= 65535:
+    # Longer numbers than any that could be in use are not even converted.
+    if name.isascii() and name.isdigit() and len(name) < 10:
         return int(name)
     raise InexistentItem("Unknown name")

@@ -8,15 +8,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from orthanctw.acceptance import Acceptance
+from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.catalog import Catalog
 from orthanctw.contents import Contents
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
 from orthanctw.dicom.maintags import MainTags
+from orthanctw.dicom.scp.association import Services
+from orthanctw.dicom.scp.server import DicomServer
 from orthanctw.errors import ConfigurationError
 from orthanctw.events import EventBus
 from orthanctw.finder import Finder
@@ -29,8 +33,8 @@ from orthanctw.names import Names
 from orthanctw.removal import Removal
 from orthanctw.rest.app import RestApi
 from orthanctw.rest.authentication import Authenticator
-from orthanctw.rest.body import BodyLimits, MemoryBudget
 from orthanctw.rest.encoding import JsonEncoder
+from orthanctw.rest.resources.acceptance import AcceptanceRoutes
 from orthanctw.rest.resources.attached import AttachedRoutes
 from orthanctw.rest.resources.browsing import BrowsingRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
@@ -104,6 +108,7 @@ class Server:
         self._reactor = reactor
         self._wall_clock = wall_clock
         self._ports: list[IListeningPort] = []
+        self._dicom_ports: list[IListeningPort] = []
         own, storage = settings.orthanctw, settings.storage
         self._storage_pool = NamedPool(reactor, "storage", own.storage_threads)
         self._encoder_pool = NamedPool(reactor, "json", 1)
@@ -126,6 +131,14 @@ class Server:
         )
         self.dictionary = _dictionary(settings)
         self._build_domain()
+        self.acceptance = Acceptance(settings.dicom, lambda: settings.network.dicom_modalities)
+        self.body_limits = BodyLimits(
+            maximum=0,
+            threshold=own.spool_threshold_kb * 1024,
+            budget=MemoryBudget(own.memory_budget_mb * _MEGABYTE),
+            spool=self.storage.spool,
+        )
+        self.dicom = self._build_dicom()
         self.api = self._build_api(levels, shut_down, reset)
         self.site = OrthancSite(self._http_options(settings), self.api.render, self.api.fail, reactor)
 
@@ -177,6 +190,23 @@ class Server:
             limit_instances=settings.dicom.limit_find_instances,
         )
 
+    def _build_dicom(self) -> DicomServer:
+        options = self.settings.dicom
+        services = Services(
+            acceptance=self.acceptance,
+            ingest=self.ingest,
+            limits=self.body_limits,
+            operations=DeferredSemaphore(max(1, options.dicom_threads_count)),
+            maximum_length=options.maximum_pdu_length,
+            metrics=self.metrics,
+        )
+        return DicomServer(
+            services,
+            self._reactor,
+            timeout=options.dicom_scp_timeout,
+            maximum_associations=self.settings.orthanctw.maximum_associations,
+        )
+
     def _build_api(
         self, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
     ) -> RestApi:
@@ -204,6 +234,7 @@ class Server:
             AttachedRoutes(self.index, self.storage, names),
             ChangeRoutes(self.index),
             SearchRoutes(self.catalog, self.finder, serialiser, encoder),
+            AcceptanceRoutes(self.acceptance),
             ToolRoutes(levels, self._wall_clock, shut_down, reset),
         ]
         if settings.http.orthanc_explorer_enabled:
@@ -223,12 +254,7 @@ class Server:
                 enabled=security.authentication_enabled,
                 users=security.registered_users,
             ),
-            limits=BodyLimits(
-                maximum=http.maximum_request_body_size_mb * _MEGABYTE,
-                threshold=own.spool_threshold_kb * 1024,
-                budget=MemoryBudget(own.memory_budget_mb * _MEGABYTE),
-                spool=self.storage.spool,
-            ),
+            limits=attrs.evolve(self.body_limits, maximum=http.maximum_request_body_size_mb * _MEGABYTE),
             compression=http.http_compression_enabled,
             keep_alive=http.keep_alive,
             keep_alive_timeout=http.keep_alive_timeout,
@@ -267,39 +293,54 @@ class Server:
         await self.index.set_global_property(LAST_START, str(self._wall_clock()))
 
     def _listen(self) -> None:
-        http = self.settings.http
-        if not http.http_server_enabled:
-            log.warn("The HTTP server is disabled")
-            return
+        http, dicom = self.settings.http, self.settings.dicom
         try:
-            for address in http.http_bind_addresses or ("",):
-                self._ports.append(self._reactor.listenTCP(http.http_port, self.site, interface=address, backlog=511))
-        except OSError as e:
-            for port in self._ports:
+            if http.http_server_enabled:
+                for address in http.http_bind_addresses or ("",):
+                    self._listen_on(self._ports, "HttpPort", http.http_port, self.site, address)
+            if dicom.dicom_server_enabled:
+                self._listen_on(self._dicom_ports, "DicomPort", dicom.dicom_port, self.dicom, "")
+        except ConfigurationError:
+            for port in (*self._ports, *self._dicom_ports):
                 port.stopListening()
-            raise ConfigurationError([f"HttpPort: cannot listen on {http.http_port}: {e}"]) from e
+            raise
         log.warn(
-            "HTTP server listening on port {port} (remote access is {remote}, authentication is {state})",
-            port=self.http_port,
+            "HTTP server: port {port} (remote access is {remote}, authentication is {state})",
+            port=self.http_port or "disabled",
             remote="allowed" if self.settings.security.remote_access_allowed else "not allowed",
             state="on" if self.settings.security.authentication_enabled else "off",
         )
+        log.warn("DICOM server: port {port}, AE title {aet}", port=self.dicom_port or "disabled", aet=dicom.dicom_aet)
+
+    def _listen_on(
+        self, ports: list[IListeningPort], option: str, port: int, factory: IProtocolFactory, address: str
+    ) -> None:
+        try:
+            ports.append(self._reactor.listenTCP(port, factory, interface=address, backlog=511))
+        except OSError as e:
+            raise ConfigurationError([f"{option}: cannot listen on {port}: {e}"]) from e
 
     @property
     def http_port(self) -> int:
         """The port that the HTTP server listens on; 0 when it does not."""
         return int(self._ports[0].getHost().port) if self._ports else 0  # type: ignore[attr-defined]
 
+    @property
+    def dicom_port(self) -> int:
+        """The port that the DICOM server listens on; 0 when it does not."""
+        return int(self._dicom_ports[0].getHost().port) if self._dicom_ports else 0  # type: ignore[attr-defined]
+
     async def stop(self) -> None:
         """Refuse new work, finish what runs within ``ShutdownTimeout``, close everything."""
         log.warn("The server is stopping")
-        for port in self._ports:
+        for port in (*self._ports, *self._dicom_ports):
             stopped: Deferred[None] | None = port.stopListening()
             if stopped is not None:
                 await stopped
         self.api.stopping = True
         self.site.stop_idle()
         deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
+        await self.dicom.stop(deadline)
         while (self.api.active or self.site.connections) and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, _STOP_INTERVAL)
         self.site.abort()

@@ -88,8 +88,8 @@ class OrthancService(MultiService):
         self._starting = Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        server = Server(self._reactor, self._settings, self.levels, self._shut_down, self._reset)
         try:
+            server = Server(self._reactor, self._settings, self.levels, self._shut_down, self._reset)
             await server.start()
         except Exception:  # noqa: BLE001 - whatever it is, the process must end with an error
             self._start_failed(Failure())

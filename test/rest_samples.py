@@ -212,24 +212,21 @@ class Wire(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost.callback(bytes(self.received))
-        if self._wanted is not None:
-            waiting, self._wanted = self._wanted[2], None
-            waiting.callback(bytes(self.received))
+        self._look()
 
     def until(self, mark: bytes, count: int = 1) -> Deferred[bytes]:
         """What came, once `mark` came so often or the connection ended."""
         waiting: Deferred[bytes] = Deferred()
         self._wanted = (mark, count, waiting)
-        if self.lost.called:
-            self.connectionLost = lambda reason=connectionDone: None  # type: ignore[method-assign]
-            waiting.callback(bytes(self.received))
-            self._wanted = None
         self._look()
         return waiting
 
     def _look(self) -> None:
-        if self._wanted is not None and self.received.count(self._wanted[0]) >= self._wanted[1]:
-            waiting, self._wanted = self._wanted[2], None
+        if self._wanted is None:
+            return
+        mark, count, waiting = self._wanted
+        if self.lost.called or self.received.count(mark) >= count:
+            self._wanted = None
             waiting.callback(bytes(self.received))
 
     def write(self, data: bytes) -> None:

@@ -46,15 +46,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Return when `condition` holds. AssertionError, naming `what`, when it does not for `PATIENCE` seconds.
+def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
+    """Return when `condition` holds. AssertionError, with what `what` tells, when it does not for `PATIENCE` seconds.
 
     Looks again and again: what other processes do wakes nobody here.
     """
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"In vain waited for: {what}")
+            raise AssertionError(f"In vain waited for: {what()}")
         time.sleep(0.01)
 
 
@@ -152,7 +152,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start the process and wait until it answers."""
         process = self.launch()
-        wait_until(lambda: process.poll() is not None or is_answering(self.port), f"a server: {self.printed()}")
+        wait_until(lambda: process.poll() is not None or is_answering(self.port), lambda: f"a server: {self.printed()}")
         if process.poll() is not None:
             raise AssertionError(f"The server has ended with {process.returncode}: {self.printed()}")
 

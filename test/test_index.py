@@ -57,7 +57,7 @@ class IndexTestCase(SynchronousTestCase):
         return self.successResultOf(deferred)
 
     def store(self, instance: NewInstance, index: SqliteIndex | None = None) -> Stored:
-        return self.successResultOf((index or self.index).store(instance, lambda: None))
+        return self.successResultOf((index or self.index).store(instance))
 
     def logged(self, index: SqliteIndex | None = None) -> list[str]:
         changes, _ = self.result((index or self.index).changes(0, 100000, None, frozenset()))
@@ -192,7 +192,7 @@ class StoreTests(IndexTestCase):
 
     def test_text_that_is_not_unicode_is_refused(self) -> None:
         """Half a surrogate pair fails this object and leaves nothing behind."""
-        failure = self.failureResultOf(self.index.store(new_instance(name="\ud800"), lambda: None))
+        failure = self.failureResultOf(self.index.store(new_instance(name="\ud800")))
         self.assertEqual(failure.value.http_status, 400)
         self.assertEqual(self.result(self.index.statistics()).patients, 0)
         self.assertIs(self.store(new_instance()).status, StoreStatus.SUCCESS)
@@ -248,7 +248,7 @@ class QuotaTests(IndexTestCase):
         self.result(index.set_protected(ids(self.small("1"))[0], True))
         before = self.result(index.statistics()), self.logged(index)
         large = new_instance(patient="3", files=(attachment(size=200),))
-        self.failureResultOf(index.store(large, lambda: None), FullStorage)
+        self.failureResultOf(index.store(large), FullStorage)
         self.assertEqual((self.result(index.statistics()), self.logged(index)), before)
         self.assertTrue(self.present(PATIENT, ids(self.small("2"))[0], index))
         self.assertEqual(self.result(index.pending_removals()), ())
@@ -257,7 +257,7 @@ class QuotaTests(IndexTestCase):
         """A patient larger than the quota is refused, not eaten from behind."""
         index = self.open_index(maximum_size=150)
         self.store(self.small("1"), index)
-        self.failureResultOf(index.store(self.small("1", instance="2"), lambda: None), FullStorage)
+        self.failureResultOf(index.store(self.small("1", instance="2")), FullStorage)
         self.assertTrue(self.present(INSTANCE, ids(self.small("1"))[3], index))
 
     def test_reject(self) -> None:
@@ -265,7 +265,7 @@ class QuotaTests(IndexTestCase):
         for options in ({"maximum_size": 150}, {"maximum_patients": 1}):
             index = self.open_index(mode=StorageMode.REJECT, **options)
             self.store(self.small("1"), index)
-            failure = self.failureResultOf(index.store(self.small("2"), lambda: None), FullStorage)
+            failure = self.failureResultOf(index.store(self.small("2")), FullStorage)
             self.assertEqual(failure.value.http_status, 507)
             self.assertEqual(self.result(index.statistics()).patients, 1)
 
@@ -281,7 +281,7 @@ class QuotaTests(IndexTestCase):
         index = self.open_index(maximum_size=150)
         self.store(self.small("1"), index)
         public_id = ids(self.small("1"))[0]
-        adding = index.add_attachment(PATIENT, public_id, attachment(1024, size=100), lambda: None)
+        adding = index.add_attachment(PATIENT, public_id, attachment(1024, size=100))
         self.failureResultOf(adding, FullStorage)
         self.assertEqual(self.result(index.attachments(PATIENT, public_id)), {})
         self.assertEqual(self.result(index.statistics()).disk_size, 100)
@@ -338,9 +338,9 @@ class DeleteTests(IndexTestCase):
         instance = new_instance()
         self.store(instance)
         self.result(self.index.add_label(STUDY, ids(instance)[1], "seen"))
-        self.result(self.index.add_attachment(STUDY, ids(instance)[1], attachment(1024), lambda: None))
+        self.result(self.index.add_attachment(STUDY, ids(instance)[1], attachment(1024)))
         self.result(self.index.delete_many([ids(instance)[0], "unknown", ids(instance)[3]]))
-        tables = ("resources", "details", "headers", "attachments", "search", "labels", "changes", "recycling")
+        tables = ("resources", "details", "attachments", "search", "labels", "changes", "recycling")
         for table in tables:
             rows = self.result(
                 self.index._read(lambda c, name: c.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0], table)

@@ -118,7 +118,7 @@ class TreeTests(IndexTestCase):
     def test_statistics_of_a_resource(self) -> None:
         """What is below a resource, and the sizes of all files."""
         patient = ids(self.objects[0])[0]
-        self.result(self.index.add_attachment(PATIENT, patient, attachment(1024, size=5), lambda: None))
+        self.result(self.index.add_attachment(PATIENT, patient, attachment(1024, size=5)))
         found = self.result(self.index.resource_statistics(PATIENT, patient))
         self.assertEqual((found.patients, found.studies, found.series, found.instances), (0, 2, 4, 8))
         self.assertEqual((found.disk_size, found.dicom_disk_size), (8005, 8000))
@@ -173,9 +173,9 @@ class EditTests(IndexTestCase):
     def test_attachments(self) -> None:
         """A replaced attachment gets the next revision, and its file is to be removed."""
         first, second = attachment(1024, size=10), attachment(1024, size=30)
-        added = self.result(self.index.add_attachment(STUDY, self.study, first, lambda: None))
+        added = self.result(self.index.add_attachment(STUDY, self.study, first))
         self.assertEqual(added, (first, ()))
-        added, replaced = self.result(self.index.add_attachment(STUDY, self.study, second, lambda: None))
+        added, replaced = self.result(self.index.add_attachment(STUDY, self.study, second))
         self.assertEqual((added.uuid, added.revision, replaced), (second.uuid, 1, (first.uuid,)))
         self.assertEqual(self.result(self.index.attachments(STUDY, self.study)), {1024: added})
         self.assertEqual(self.result(self.index.statistics()).disk_size, 1030)
@@ -185,7 +185,7 @@ class EditTests(IndexTestCase):
         self.assertEqual(self.result(self.index.statistics()).disk_size, 1000)
         self.failureResultOf(self.index.delete_attachment(STUDY, self.study, 1024), UnknownResource)
         self.failureResultOf(
-            self.index.add_attachment(STUDY, "unknown", first, lambda: None), UnknownResource
+            self.index.add_attachment(STUDY, "unknown", first), UnknownResource
         )
 
     def test_labels(self) -> None:

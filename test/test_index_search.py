@@ -148,7 +148,7 @@ class PlanTests(IndexTestCase):
 
     def assert_no_scan(self, plans: list[str]) -> None:
         self.assertTrue(plans)
-        grown = ("resources", "details", "headers", "attachments", "search", "labels", "changes", "exports")
+        grown = ("resources", "details", "attachments", "search", "labels", "changes", "exports")
         aliases = ("r", "p", "c", "s", "d", "a", "h", "b", "t", *(f"{x}{n}" for x in "cru" for n in range(1, 5)))
         for plan in plans:
             for line in plan.splitlines():
@@ -157,6 +157,9 @@ class PlanTests(IndexTestCase):
                     continue
                 # The logs are walked along their row numbers, from a given one on.
                 if words[1] in ("c", "exports") and "seq" in plan:
+                    continue
+                # Instances, most of the rows, are listed along their row numbers.
+                if words[1] == "resources" and "WHERE level = 4 ORDER BY id LIMIT" in plan:
                     continue
                 self.fail(plan)
 
@@ -192,6 +195,8 @@ class PlanTests(IndexTestCase):
             (queries.all_labels, ()),
             (queries.list_ids, (INSTANCE, 0, 10)),
             (queries.list_resources, (INSTANCE, 0, 10)),
+            (queries.list_ids, (SERIES, 0, 10)),
+            (queries.list_resources, (STUDY, 0, 10)),
             (queries.resource_statistics, (PATIENT, patient)),
             (queries.lookup_level, (instance,)),
             (journal.changes, (5, 10, None, frozenset({ChangeType.STABLE_STUDY}))),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import shutil
 import signal
 import sqlite3
 import sys
 import threading
 from typing import Any
 
+import attrs
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ProcessTerminated
@@ -18,18 +19,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import CannotWriteFile, DatabaseError, FullStorage, OrthancError, ServiceUnavailable
+from orthanctw.errors import DatabaseError, FullStorage, OrthancError, ServiceUnavailable
 from orthanctw.index import schema, writer
+from orthanctw.index.connection import extend_journal
 from orthanctw.index.database import SqliteIndex
 from orthanctw.index.transaction import Transaction
-from orthanctw.model import ResourceLevel
+from orthanctw.model import OverwriteMode, ResourceLevel
 from test.index_samples import ids, new_instance
 
 INSTANCE = ResourceLevel.INSTANCE
-
-
-def nothing() -> None:
-    """A folder that needs no sync."""
 
 
 def fill(transaction: Transaction, pages: int) -> None:
@@ -47,24 +45,18 @@ class ThreadedTestCase(TestCase):
 
 class GroupTests(ThreadedTestCase):
     async def test_many_stores_at_once(self) -> None:
-        """Objects are stored in the order of the calls; one sync of a folder serves a whole group."""
+        """Objects are stored in the order of the calls."""
         index = self.new_index()
         await index.open()
-        syncs: list[int] = []
-
-        def sync() -> None:
-            syncs.append(1)
-
         answered: list[int] = []
         calls = []
         for number in range(300):
-            call = index.store(new_instance(instance=str(number)), sync)
+            call = index.store(new_instance(instance=str(number)))
             calls.append(call.addCallback(lambda stored, n=number: answered.append(n) or stored))
         stored = await gatherResults(calls)
         self.assertEqual(answered, list(range(300)))
         seqs = [change.seq for item in stored for change in item.changes]
         self.assertEqual(seqs, list(range(1, 304)))
-        self.assertLess(len(syncs), 100)
         self.assertEqual((await index.statistics()).instances, 300)
 
     async def test_a_failing_operation_leaves_its_neighbours_alone(self) -> None:
@@ -77,13 +69,81 @@ class GroupTests(ThreadedTestCase):
             transaction.execute("DELETE FROM resources")
             raise FullStorage("on purpose")
 
-        calls = [index.store(new_instance(instance="1"), nothing), index._write(failing)]
-        calls.append(index.store(new_instance(instance="2"), nothing))
+        calls = [index.store(new_instance(instance="1")), index._write(failing)]
+        calls.append(index.store(new_instance(instance="2")))
         first, second, third = [await _outcome(call) for call in calls]
         self.assertIsInstance(second, FullStorage)
         self.assertEqual([len(first.changes), len(third.changes)], [4, 1])
         self.assertEqual((await index.statistics()).instances, 2)
         self.assertEqual(len(await index.list_ids(INSTANCE)), 2)
+
+    async def test_several_failing_operations(self) -> None:
+        """Wherever they stand in a group, the others are done, each once and in the order of the calls."""
+        index = self.new_index()
+        await index.open()
+
+        def failing(transaction: Transaction, error: Exception) -> None:
+            transaction.execute("DELETE FROM queues")
+            raise error
+
+        def constraint(transaction: Transaction) -> None:
+            transaction.execute("INSERT INTO schema_history VALUES (1, 'again')")
+
+        hold = threading.Event()
+        self.addCleanup(hold.set)
+        index._write(lambda transaction: hold.wait(10))
+        calls: list[Deferred[Any]] = []
+        for number in range(30):
+            calls.append(index.enqueue("numbers", b"%d" % number))
+            if number % 7 == 0:
+                calls.append(index._write(failing, FullStorage("on purpose")))
+            if number == 20:
+                calls.append(index._write(constraint))
+        hold.set()
+        outcomes = [await _outcome(call) for call in calls]
+        failures = [type(item).__name__ for item in outcomes if item is not None]
+        self.assertEqual(failures, ["FullStorage"] * 3 + ["DatabaseError"] + ["FullStorage"] * 2)
+        taken = [await index.dequeue("numbers", True) for _ in range(31)]
+        self.assertEqual(taken, [b"%d" % number for number in range(30)] + [None])
+
+    async def test_the_same_object_several_times_in_a_group(self) -> None:
+        """The first is stored; the others are there already, or replace it, as each one says."""
+        index = self.new_index()
+        await index.open()
+        hold = threading.Event()
+        self.addCleanup(hold.set)
+        index._write(lambda transaction: hold.wait(10))
+        calls = [index.store(new_instance(instance=number)) for number in "1213"]
+        calls.append(index.store(new_instance(instance="2", overwrite=OverwriteMode.ALWAYS)))
+        hold.set()
+        stored = await gatherResults(calls)
+        statuses = [item.status.value for item in stored]
+        self.assertEqual(statuses, ["Success", "Success", "AlreadyStored", "Success", "Success"])
+        self.assertEqual(len(stored[4].removed_files), 1)
+        self.assertEqual((await index.statistics()).instances, 3)
+        seqs = [change.seq for item in stored for change in item.changes if change.change_type.logged]
+        self.assertEqual(seqs, list(range(1, 8)))
+
+    async def test_a_group_of_many_new_patients(self) -> None:
+        """More rows than one statement takes are still one transaction."""
+        index = self.new_index()
+        await index.open()
+        names = [str(number) for number in range(100)]
+        await gatherResults([index.store(new_instance(patient=name, study=name)) for name in names])
+        totals = await index.statistics()
+        self.assertEqual((totals.patients, totals.series, totals.instances), (100, 100, 100))
+        self.assertEqual(len(await index.candidates(ResourceLevel.STUDY, [])), 100)
+
+    async def test_an_identifier_of_another_level(self) -> None:
+        """An object whose identifier is that of a series is refused, and nothing of it is kept."""
+        index = self.new_index()
+        await index.open()
+        await index.store(new_instance())
+        strange = new_instance(patient="Q", study="2")
+        taken = attrs.evolve(strange.instance, public_id=ids(new_instance())[2])
+        error = await _outcome(index.store(attrs.evolve(strange, instance=taken)))
+        self.assertIsInstance(error, DatabaseError)
+        self.assertEqual((await index.statistics()).patients, 1)
 
     async def test_a_defect_is_told_as_an_internal_error(self) -> None:
         """An exception that nobody foresaw is logged, and does not end the writer."""
@@ -96,36 +156,15 @@ class GroupTests(ThreadedTestCase):
         error = await _outcome(index._write(defect))
         self.assertIs(error.code, ErrorCode.INTERNAL_ERROR)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        await index.store(new_instance(), nothing)
-
-    async def test_a_folder_that_cannot_be_synced(self) -> None:
-        """Objects of that folder fail, and only they; a full disk is told as such."""
-        index = self.new_index()
-        await index.open()
-
-        def broken() -> None:
-            raise OSError(errno.EIO, "broken")
-
-        def full() -> None:
-            raise OSError(errno.ENOSPC, "full")
-
-        calls = [
-            index.store(new_instance(instance=str(number)), sync)
-            for number, sync in enumerate((nothing, broken, full, broken, nothing))
-        ]
-        outcomes = [await _outcome(call) for call in calls]
-        kinds = [type(outcome).__name__ for outcome in outcomes]
-        self.assertEqual(kinds, ["Stored", "CannotWriteFile", "FullStorage", "CannotWriteFile", "Stored"])
-        self.assertIsInstance(outcomes[1], CannotWriteFile)
-        self.assertEqual((await index.statistics()).instances, 2)
+        await index.store(new_instance())
 
     async def test_a_full_disk(self) -> None:
         """Writes fail with FullStorage while the disk is full, and work when it is not; nothing is half done."""
         index = self.new_index()
         await index.open()
-        await index.store(new_instance(instance="first"), nothing)
+        await index.store(new_instance(instance="first"))
         await index._write(fill, 4)
-        calls = [index.store(new_instance(instance=str(number)), nothing) for number in range(100)]
+        calls = [index.store(new_instance(instance=str(number))) for number in range(100)]
         outcomes = [await _outcome(call) for call in calls]
         failed = [item for item in outcomes if isinstance(item, OrthancError)]
         self.assertTrue(failed)
@@ -135,7 +174,7 @@ class GroupTests(ThreadedTestCase):
         await index._write(fill, 100000)
         self.assertEqual((await index.statistics()).instances, stored)
         again = await gatherResults(
-            [index.store(new_instance(instance=str(number)), nothing) for number in range(100)]
+            [index.store(new_instance(instance=str(number))) for number in range(100)]
         )
         self.assertEqual((await index.statistics()).instances, 101)
         seqs = [change.seq for item in again for change in item.changes]
@@ -149,11 +188,11 @@ class GroupTests(ThreadedTestCase):
         other = sqlite3.connect(path, isolation_level=None)
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
-        error = await _outcome(index.store(new_instance(), nothing))
+        error = await _outcome(index.store(new_instance()))
         self.assertIsInstance(error, DatabaseError)
         self.assertIn("locked", error.details)
         other.execute("ROLLBACK")
-        await index.store(new_instance(), nothing)
+        await index.store(new_instance())
         self.assertEqual((await index.statistics()).instances, 1)
 
 
@@ -170,10 +209,10 @@ class LifeCycleTests(ThreadedTestCase):
         path = self.mktemp()
         index = self.new_index(path)
         await index.open()
-        calls = [index.store(new_instance(instance=str(number)), nothing) for number in range(50)]
+        calls = [index.store(new_instance(instance=str(number))) for number in range(50)]
         await index.close()
         await gatherResults(calls)
-        for late in (index.store(new_instance(), nothing), index.statistics(), index.candidates(INSTANCE, [])):
+        for late in (index.store(new_instance()), index.statistics(), index.candidates(INSTANCE, [])):
             self.assertIsInstance(await _outcome(late), ServiceUnavailable)
         self.assertFalse(os.path.exists(path + "-wal"))
         again = self.new_index(path)
@@ -185,14 +224,14 @@ class LifeCycleTests(ThreadedTestCase):
         path = self.mktemp()
         index = self.new_index(path)
         await index.open()
-        await index.store(new_instance(), nothing)
+        await index.store(new_instance())
         before = await index.resource(INSTANCE, ids(new_instance())[3])
         assert before is not None
         await index.delete(INSTANCE, before.public_id)
         await index.close()
         index = self.new_index(path)
         await index.open()
-        stored = await index.store(new_instance(), nothing)
+        stored = await index.store(new_instance())
         self.assertEqual([change.seq for change in stored.changes], [5, 6, 7, 8])
         after = await index.resource(INSTANCE, before.public_id)
         assert after is not None
@@ -202,7 +241,7 @@ class LifeCycleTests(ThreadedTestCase):
         """If wanted, a read of one resource has its answer at once."""
         index = self.new_index(inline_point_reads=True)
         await index.open()
-        await index.store(new_instance(), nothing)
+        await index.store(new_instance())
         public_id = ids(new_instance())[3]
         found = self.successResultOf(index.resource(INSTANCE, public_id))
         assert found is not None
@@ -215,14 +254,43 @@ class LifeCycleTests(ThreadedTestCase):
         """The journal does not grow for as long as objects arrive."""
         self.patch(writer, "CHECKPOINT_ROWS", 50)
         self.patch(writer, "CHECKPOINT_ROWS_BUSY", 50)
+        self.patch(writer, "extend_journal", lambda connection: None)
         path = self.mktemp()
         index = self.new_index(path)
         await index.open()
         for number in range(200):
-            await index.store(new_instance(instance=str(number)), nothing)
+            await index.store(new_instance(instance=str(number)))
         frames = os.path.getsize(path + "-wal") // 4120
         self.assertLess(frames, 600)
         self.assertGreater(os.path.getsize(path), 100000)
+
+    async def test_a_journal_of_its_usual_size(self) -> None:
+        """An idle index gives its journal room; what is written then survives a crash, and a close removes it."""
+        self.patch(writer, "IDLE_SECONDS", 0.0)
+        extended: Deferred[None] = Deferred()
+
+        def extend(connection: sqlite3.Connection) -> None:
+            extend_journal(connection)
+            reactor.callFromThread(extended.callback, None)  # type: ignore[attr-defined]
+
+        self.patch(writer, "extend_journal", extend)
+        path, copy = self.mktemp(), self.mktemp()
+        index = self.new_index(path)
+        await index.open()
+        await extended
+        size = os.path.getsize(path + "-wal")
+        self.assertGreater(size, 8 << 20)
+        self.patch(writer, "IDLE_SECONDS", 3600.0)
+        for number in range(20):
+            await index.store(new_instance(instance=str(number)))
+        self.assertEqual(os.path.getsize(path + "-wal"), size)
+        for ending in ("", "-wal"):
+            shutil.copyfile(path + ending, copy + ending)
+        crashed = self.new_index(copy)
+        await crashed.open()
+        self.assertEqual((await crashed.statistics()).instances, 20)
+        await index.close()
+        self.assertFalse(os.path.exists(path + "-wal"))
 
     async def test_a_lower_quota_counts_from_the_start(self) -> None:
         """What is over the quota is recycled when the index opens, except what is protected."""
@@ -231,7 +299,7 @@ class LifeCycleTests(ThreadedTestCase):
         await index.open()
         objects = [new_instance(patient=name, study=name) for name in "123"]
         for item in objects:
-            await index.store(item, nothing)
+            await index.store(item)
         await index.set_protected(ids(objects[0])[0], True)
         await index.close()
         for options, wanted in (({"maximum_patients": 2}, [0, 2]), ({"maximum_size": 1}, [0])):
@@ -382,7 +450,7 @@ def store_for_ever(path: str) -> None:
         count = 0
         while True:
             instance = new_instance(series=str(number), instance=str(count))
-            await index.store(instance, nothing)
+            await index.store(instance)
             os.write(1, ids(instance)[3].encode() + b"\n")
             count += 1
 

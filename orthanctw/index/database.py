@@ -144,12 +144,10 @@ class SqliteIndex:
     def _now(self) -> str:
         return time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._clock()))
 
-    def _write(
-        self, operation: Callable[..., _T], *args: Any, sync: Callable[[], None] | None = None
-    ) -> Deferred[_T]:
+    def _write(self, operation: Callable[..., _T], *args: Any) -> Deferred[_T]:
         if self._writer is None:
             return fail(ServiceUnavailable("the index is not open"))
-        return self._writer.call(operation, *args, sync=sync)
+        return self._writer.call(operation, *args)
 
     def _read(self, query: Callable[..., _T], *args: Any) -> Deferred[_T]:
         """One statement, in a thread that reads."""
@@ -180,8 +178,8 @@ class SqliteIndex:
         return shield(self._closing)
 
     # Ingest and removal
-    def store(self, instance: NewInstance, sync: Callable[[], None]) -> Deferred[Stored]:
-        return self._write(store, instance, sync=sync)
+    def store(self, instance: NewInstance) -> Deferred[Stored]:
+        return self._write(store, instance)
 
     def delete(self, level: ResourceLevel, public_id: str) -> Deferred[Deleted | None]:
         return self._write(removal.delete, level, public_id)
@@ -270,9 +268,9 @@ class SqliteIndex:
         return self._write(edits.delete_metadata, level, public_id, metadata, expected, check)
 
     def add_attachment(
-        self, level: ResourceLevel, public_id: str, attachment: Attachment, sync: Callable[[], None]
+        self, level: ResourceLevel, public_id: str, attachment: Attachment
     ) -> Deferred[tuple[Attachment, tuple[str, ...]]]:
-        return self._write(edits.add_attachment, level, public_id, attachment, sync=sync)
+        return self._write(edits.add_attachment, level, public_id, attachment)
 
     def delete_attachment(self, level: ResourceLevel, public_id: str, content_type: int) -> Deferred[tuple[str, ...]]:
         return self._write(edits.delete_attachment, level, public_id, content_type)

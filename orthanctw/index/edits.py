@@ -6,6 +6,7 @@ import attrs
 
 from orthanctw.errors import RevisionMismatch, UnknownResource
 from orthanctw.index import removal
+from orthanctw.index.batch import Kind
 from orthanctw.index.rows import (
     ATTACHMENT_COLUMNS,
     attachment_from_row,
@@ -73,9 +74,7 @@ def add_attachment(
         replaced = _drop_attachment(transaction, resource, old)
     recycled = removal.make_room(transaction, _patient(transaction, resource), attachment.compressed_size)
     added = attrs.evolve(attachment, revision=0 if old is None else old.revision + 1)
-    transaction.execute(
-        "INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", attachment_row(resource, added)
-    )
+    transaction.add(Kind.ATTACHMENT, *attachment_row(resource, added))
     transaction.counters.count_file(added)
     return added, replaced + recycled.removed_files
 
@@ -110,7 +109,7 @@ def remove_label(transaction: Transaction, level: ResourceLevel, public_id: str,
 
 
 def _find(transaction: Transaction, level: ResourceLevel, public_id: str) -> int:
-    resource = internal_id(transaction.connection, level, public_id)
+    resource = internal_id(transaction.execute, level, public_id)
     if resource is None:
         raise UnknownResource
     return resource
@@ -143,7 +142,6 @@ def _write_metadata(
 
 
 def _last_update(transaction: Transaction, resource: int) -> MetadataValue | None:
-    transaction.write_dates()
     (date,) = transaction.execute("SELECT last_update FROM resources WHERE id = ?", (resource,)).fetchone()
     return None if date is None else MetadataValue(date)
 

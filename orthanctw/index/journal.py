@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from orthanctw.index.rows import LEVELS, Row
+from orthanctw.index.rows import LEVELS, Row, json_list
 from orthanctw.index.transaction import Transaction
 from orthanctw.model import Change, ChangeType, ExportedResource, ResourceLevel
 
@@ -28,20 +28,23 @@ def log_changes(
 
     `last_update` gives resources, by public id, a new LastUpdate.
     """
+    named = dict.fromkeys([*(change.public_id for change in changes), *last_update])
+    found = transaction.execute(
+        "SELECT r.public_id, r.level, r.id FROM json_each(?) j CROSS JOIN resources r ON r.public_id = j.value",
+        (json_list(named),),
+    ).fetchall()
+    rows = {public_id: (level, row) for public_id, level, row in found}
     logged = []
     for change in changes:
+        level, row = rows.get(change.public_id, (None, 0))
         if not change.change_type.logged:
             logged.append(change)
-            continue
-        row = transaction.execute("SELECT id, level FROM resources WHERE public_id = ?", (change.public_id,)).fetchone()
-        if row is not None and row[1] == change.level:
-            logged.append(transaction.log(change.change_type, change.level, row[0], change.public_id, change.date))
+        elif level == change.level:
+            logged.append(transaction.log(change.change_type, change.level, row, change.public_id, change.date))
+    for public_id, date in last_update.items():
+        if public_id in rows:
+            transaction.touch((rows[public_id][1],), date)
     if last_update:
-        transaction.write_dates()
-        transaction.connection.executemany(
-            "UPDATE resources SET last_update = ? WHERE public_id = ?",
-            [(date, public_id) for public_id, date in last_update.items()],
-        )
         transaction.forget_parents()
     return logged
 
@@ -66,7 +69,7 @@ def changes(
 
 def last_change(connection: sqlite3.Connection) -> tuple[Change | None, int]:
     row = connection.execute(f"{_CHANGE_COLUMNS} ORDER BY c.seq DESC LIMIT 1").fetchone()
-    return None if row is None else _change(row), _counter(connection, "last_change")
+    return None if row is None else _change(row), _last_given(connection, "last_change")
 
 
 def clear_changes(transaction: Transaction) -> None:
@@ -100,7 +103,7 @@ def exports(connection: sqlite3.Connection, since: int, limit: int) -> tuple[lis
 
 def last_export(connection: sqlite3.Connection) -> tuple[ExportedResource | None, int]:
     row = connection.execute(f"{_EXPORT_COLUMNS} ORDER BY seq DESC LIMIT 1").fetchone()
-    return None if row is None else _exported(row), _counter(connection, "last_export")
+    return None if row is None else _exported(row), _last_given(connection, "last_export")
 
 
 def clear_exports(transaction: Transaction) -> None:
@@ -120,9 +123,9 @@ def _page(
     return (page[::-1] if backwards else page), done
 
 
-def _counter(connection: sqlite3.Connection, name: str) -> int:
-    row: Any = connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
-    return 0 if row is None else int(row[0])
+def _last_given(connection: sqlite3.Connection, counter: str) -> int:
+    (number,) = connection.execute(f"SELECT {counter} FROM counters").fetchone()
+    return int(number)
 
 
 def _change(row: Row) -> Change:

@@ -89,7 +89,7 @@ def pending_removals(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 
 def forget_removals(transaction: Transaction, uuids: Sequence[str]) -> None:
-    transaction.connection.executemany("DELETE FROM removals WHERE uuid = ?", [(uuid,) for uuid in uuids])
+    transaction.execute("DELETE FROM removals WHERE uuid IN (SELECT value FROM json_each(?))", (json_list(uuids),))
 
 
 def known_files(connection: sqlite3.Connection, uuids: Sequence[str]) -> frozenset[str]:

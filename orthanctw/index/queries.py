@@ -29,15 +29,21 @@ _BY_IDS: Final = (
     f"SELECT {RESOURCE_COLUMNS} FROM json_each(?) j CROSS JOIN resources r ON r.public_id = j.value"
     f" {RESOURCE_JOINS} WHERE +r.level = ? ORDER BY j.key"
 )
+#: The index of levels leaves out instances, which are most of the rows.
+_ROWS_OF_LEVEL: Final = {
+    level: f"resources WHERE level = {int(level)}{' AND level < 4' if level < 4 else ''} ORDER BY id LIMIT ? OFFSET ?"
+    for level in ResourceLevel
+}
 #: One row of JSON for all ids: stepping through rows takes and gives the interpreter's lock for each of them.
-_LIST_IDS: Final = (
-    "SELECT json_group_array(public_id) FROM"
-    " (SELECT public_id FROM resources WHERE level = ? ORDER BY id LIMIT ? OFFSET ?)"
-)
-_LIST_RESOURCES: Final = (
-    f"SELECT {RESOURCE_COLUMNS} FROM (SELECT id FROM resources WHERE level = ? ORDER BY id LIMIT ? OFFSET ?) l"
+_LIST_IDS: Final = {
+    level: f"SELECT json_group_array(public_id) FROM (SELECT public_id FROM {rows})"
+    for level, rows in _ROWS_OF_LEVEL.items()
+}
+_LIST_RESOURCES: Final = {
+    level: f"SELECT {RESOURCE_COLUMNS} FROM (SELECT id FROM {rows}) l"
     f" CROSS JOIN resources r ON r.id = l.id {RESOURCE_JOINS} ORDER BY r.id"
-)
+    for level, rows in _ROWS_OF_LEVEL.items()
+}
 _ATTACHMENTS: Final = (
     f"SELECT {ATTACHMENT_COLUMNS} FROM resources r LEFT JOIN attachments a ON a.resource = r.id"
     " WHERE r.public_id = ? AND +r.level = ?"
@@ -58,8 +64,12 @@ _ATTACHMENTS_OF_ROWS: Final = (
     f"SELECT a.resource, {ATTACHMENT_COLUMNS} FROM json_each(?) j CROSS JOIN attachments a ON a.resource = j.value"
 )
 _HEADERS: Final = (
-    "SELECT r.public_id, h.header FROM json_each(?) j CROSS JOIN resources r ON r.public_id = j.value"
-    " CROSS JOIN headers h ON h.id = r.id"
+    "SELECT r.public_id, d.header FROM json_each(?) j CROSS JOIN resources r ON r.public_id = j.value"
+    " CROSS JOIN details d ON d.id = r.id WHERE d.header IS NOT NULL"
+)
+_STATISTICS: Final = (
+    "SELECT level_1, level_2, level_3, level_4, disk_size, uncompressed_size, dicom_disk_size, dicom_uncompressed_size"
+    " FROM counters"
 )
 _BELOW: Final = (
     "WITH RECURSIVE below (id, level) AS (SELECT id, level FROM resources WHERE public_id = ? AND +level = ?"
@@ -91,13 +101,13 @@ def lookup_level(connection: sqlite3.Connection, public_id: str) -> ResourceLeve
 
 def list_ids(connection: sqlite3.Connection, level: ResourceLevel, since: int, limit: int) -> list[str]:
     """Public ids in the order of their creation; `limit` 0 is no limit."""
-    (column,) = connection.execute(_LIST_IDS, _window(level, since, limit)).fetchone()
+    (column,) = connection.execute(_LIST_IDS[level], _window(since, limit)).fetchone()
     found: list[str] = orjson.loads(column)
     return found
 
 
 def list_resources(connection: sqlite3.Connection, level: ResourceLevel, since: int, limit: int) -> list[Resource]:
-    rows = connection.execute(_LIST_RESOURCES, _window(level, since, limit)).fetchall()
+    rows = connection.execute(_LIST_RESOURCES[level], _window(since, limit)).fetchall()
     return [resource_from_row(row) for row in rows]
 
 
@@ -110,7 +120,7 @@ def children(
     connection: sqlite3.Connection, level: ResourceLevel, public_id: str, child_level: ResourceLevel
 ) -> list[str] | None:
     """Ids of descendants in the order of their creation; None for an unknown resource."""
-    root = internal_id(connection, level, public_id)
+    root = internal_id(connection.execute, level, public_id)
     if root is None:
         return None
     source, last = _descent(level, child_level)
@@ -126,7 +136,7 @@ def children(
 def children_resources(
     connection: sqlite3.Connection, level: ResourceLevel, public_id: str, child_level: ResourceLevel
 ) -> list[Resource] | None:
-    root = internal_id(connection, level, public_id)
+    root = internal_id(connection.execute, level, public_id)
     if root is None:
         return None
     source, last = _descent(level, child_level)
@@ -153,9 +163,9 @@ def ancestor(
 
 def header(connection: sqlite3.Connection, public_id: str) -> bytes | None:
     row = connection.execute(
-        "SELECT h.header FROM resources r CROSS JOIN headers h ON h.id = r.id WHERE r.public_id = ?", (public_id,)
+        "SELECT d.header FROM resources r CROSS JOIN details d ON d.id = r.id WHERE r.public_id = ?", (public_id,)
     ).fetchone()
-    return None if row is None else bytes(row[0])
+    return None if row is None else row[0]
 
 
 def headers(connection: sqlite3.Connection, public_ids: Sequence[str]) -> dict[str, bytes]:
@@ -255,16 +265,16 @@ def all_labels(connection: sqlite3.Connection) -> list[str]:
 
 
 def statistics(connection: sqlite3.Connection) -> Statistics:
-    value = dict(connection.execute("SELECT name, value FROM counters").fetchall()).get
+    row = connection.execute(_STATISTICS).fetchone()
     return Statistics(
-        patients=value("level_1", 0),
-        studies=value("level_2", 0),
-        series=value("level_3", 0),
-        instances=value("level_4", 0),
-        disk_size=value("disk_size", 0),
-        uncompressed_size=value("uncompressed_size", 0),
-        dicom_disk_size=value("dicom_disk_size", 0),
-        dicom_uncompressed_size=value("dicom_uncompressed_size", 0),
+        patients=row[0],
+        studies=row[1],
+        series=row[2],
+        instances=row[3],
+        disk_size=row[4],
+        uncompressed_size=row[5],
+        dicom_disk_size=row[6],
+        dicom_uncompressed_size=row[7],
     )
 
 
@@ -287,10 +297,10 @@ def resource_statistics(connection: sqlite3.Connection, level: ResourceLevel, pu
     )
 
 
-def _window(level: ResourceLevel, since: int, limit: int) -> tuple[int, int, int]:
+def _window(since: int, limit: int) -> tuple[int, int]:
     if since < 0 or limit < 0:
         raise ParameterOutOfRange("since and limit are not negative")
-    return int(level), limit or -1, since
+    return limit or -1, since
 
 
 @functools.cache

@@ -12,15 +12,15 @@ from orthanctw.index.transaction import Transaction
 from orthanctw.model import Change, ChangeType, Deleted, ResourceLevel, StorageMode
 
 _ADD_ROOTS: Final = (
-    "INSERT OR IGNORE INTO doomed SELECT r.id, r.level, r.public_id, r.parent"
+    "INSERT OR IGNORE INTO doomed SELECT r.id, r.level, r.public_id, r.parent, r.new_change"
     " FROM json_each(?) j CROSS JOIN resources r ON r.id = j.value"
 )
 _ADD_CHILDREN: Final = (
-    "INSERT OR IGNORE INTO doomed SELECT r.id, r.level, r.public_id, r.parent"
+    "INSERT OR IGNORE INTO doomed SELECT r.id, r.level, r.public_id, r.parent, r.new_change"
     " FROM doomed CROSS JOIN resources r ON r.parent = doomed.id WHERE doomed.level = ?"
 )
 _ADD_EMPTY_PARENTS: Final = (
-    "INSERT OR IGNORE INTO doomed SELECT p.id, p.level, p.public_id, p.parent"
+    "INSERT OR IGNORE INTO doomed SELECT p.id, p.level, p.public_id, p.parent, p.new_change"
     " FROM (SELECT DISTINCT parent FROM doomed WHERE level = ?) above CROSS JOIN resources p ON p.id = above.parent"
     " WHERE NOT EXISTS (SELECT 1 FROM resources c WHERE c.parent = p.id AND c.id NOT IN (SELECT id FROM doomed))"
 )
@@ -33,24 +33,26 @@ _FILES: Final = (
     "SELECT a.uuid, a.type = 1, a.compressed_size, a.size"
     " FROM doomed CROSS JOIN attachments a ON a.resource = doomed.id ORDER BY a.resource, a.type"
 )
-_DELETIONS: Final = tuple(
-    f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM doomed)"
-    for table, column in (
-        ("changes", "resource"),
-        ("search", "resource"),
-        ("attachments", "resource"),
-        ("labels", "resource"),
-        ("headers", "id"),
-        ("details", "id"),
-        ("recycling", "patient"),
-        ("resources", "id"),
-    )
+_DELETIONS: Final = (
+    "DELETE FROM changes WHERE seq IN (SELECT new_change FROM doomed WHERE level = 4)",
+    "DELETE FROM changes WHERE type <> 2 AND resource IN (SELECT id FROM doomed)",
+    *(
+        f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM doomed)"
+        for table, column in (
+            ("search", "resource"),
+            ("attachments", "resource"),
+            ("labels", "resource"),
+            ("details", "id"),
+            ("recycling", "patient"),
+            ("resources", "id"),
+        )
+    ),
 )
 
 
 def delete(transaction: Transaction, level: ResourceLevel, public_id: str) -> Deleted | None:
     """Delete one resource; None when it is unknown."""
-    resource = internal_id(transaction.connection, level, public_id)
+    resource = internal_id(transaction.execute, level, public_id)
     return None if resource is None else remove(transaction, [resource])
 
 
@@ -120,7 +122,7 @@ def _drop_files(transaction: Transaction) -> tuple[str, ...]:
 
 def drop_later(transaction: Transaction, uuids: Sequence[str]) -> None:
     """Record that files are to be removed from the storage area, whatever happens after the commit."""
-    transaction.connection.executemany("INSERT OR IGNORE INTO removals VALUES (?)", [(uuid,) for uuid in uuids])
+    transaction.execute("INSERT OR IGNORE INTO removals SELECT value FROM json_each(?)", (json_list(uuids),))
 
 
 def make_room(transaction: Transaction, patient: int, size: int) -> Deleted:
@@ -130,7 +132,7 @@ def make_room(transaction: Transaction, patient: int, size: int) -> Deleted:
     """
     changes: list[Change] = []
     files: list[str] = []
-    while _over_quota(transaction, size):
+    while is_over_quota(transaction, size):
         if transaction.quota.mode is StorageMode.REJECT:
             raise FullStorage("the storage quota is reached")
         row = transaction.execute(
@@ -151,10 +153,10 @@ def apply_quota(transaction: Transaction) -> None:
             make_room(transaction, 0, 0)
 
 
-def _over_quota(transaction: Transaction, size: int) -> bool:
+def is_over_quota(transaction: Transaction, size: int, patients: int = 0) -> bool:
+    """Whether so many more bytes and patients are more than the quota allows."""
     quota, counters = transaction.quota, transaction.counters
     return bool(
         (quota.maximum_size and counters.disk_size + size > quota.maximum_size)
-        or (quota.maximum_patients and counters.level_1 > quota.maximum_patients)
+        or (quota.maximum_patients and counters.level_1 + patients > quota.maximum_patients)
     )
-

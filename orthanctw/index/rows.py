@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -122,9 +122,9 @@ def json_list(values: Iterable[Any]) -> str:
     return encode(list(values)).decode("utf-8")
 
 
-def internal_id(connection: sqlite3.Connection, level: ResourceLevel, public_id: str) -> int | None:
+def internal_id(execute: Callable[..., sqlite3.Cursor], level: ResourceLevel, public_id: str) -> int | None:
     """The row number of a resource, or None."""
-    row = connection.execute(
+    row = execute(
         "SELECT id FROM resources WHERE public_id = ? AND +level = ?", (public_id, int(level))
     ).fetchone()
     return None if row is None else int(row[0])

@@ -12,9 +12,11 @@ from orthanctw.errors import DatabaseError
 #: Marks a SQLite file as an index of ours (``PRAGMA application_id``).
 APPLICATION_ID: Final = 0x4F545749
 
-# `resources` is narrow, so that walks along the hierarchy touch few pages; what is shown lies in `details`,
-# and the headers of files in `headers`. `in_series` copies metadata: IndexInSeries of an instance, the expected number
-# of a series. Identifiers of rows come from `counters` and are never used again.
+# `resources` is narrow, so that walks along the hierarchy touch few pages; what is shown lies in `details`, the header
+# of an instance at the end of its row. `in_series` copies metadata: IndexInSeries of an instance, the expected number
+# of a series. `new_change` is the NewInstance entry of an instance: a deletion finds it by that, and the index of
+# changes need not grow with every object. Nor need the index of levels: most rows are instances, which are listed by
+# their row numbers. These come from `counters` and are never used again.
 _TABLES: Final = """
 CREATE TABLE resources (
     id INTEGER PRIMARY KEY,
@@ -22,12 +24,12 @@ CREATE TABLE resources (
     parent INTEGER,
     public_id TEXT NOT NULL UNIQUE,
     last_update TEXT,
-    in_series TEXT
+    in_series TEXT,
+    new_change INTEGER
 );
-CREATE INDEX resources_level ON resources (level);
+CREATE INDEX resources_level ON resources (level) WHERE level < 4;
 CREATE INDEX resources_parent ON resources (parent);
-CREATE TABLE details (id INTEGER PRIMARY KEY, main_tags BLOB NOT NULL, metadata BLOB NOT NULL);
-CREATE TABLE headers (id INTEGER PRIMARY KEY, header BLOB NOT NULL);
+CREATE TABLE details (id INTEGER PRIMARY KEY, main_tags BLOB NOT NULL, metadata BLOB NOT NULL, header BLOB);
 CREATE TABLE attachments (
     resource INTEGER NOT NULL,
     type INTEGER NOT NULL,
@@ -61,7 +63,7 @@ CREATE TABLE changes (
     resource INTEGER NOT NULL,
     date TEXT NOT NULL
 );
-CREATE INDEX changes_resource ON changes (resource);
+CREATE INDEX changes_resource ON changes (resource) WHERE type <> 2;
 CREATE INDEX changes_type ON changes (type) WHERE type <> 2;
 CREATE TABLE exports (
     seq INTEGER PRIMARY KEY,
@@ -76,7 +78,21 @@ CREATE TABLE exports (
 );
 CREATE TABLE recycling (position INTEGER PRIMARY KEY, patient INTEGER NOT NULL UNIQUE);
 CREATE TABLE removals (uuid TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE counters (
+    level_1 INTEGER NOT NULL DEFAULT 0,
+    level_2 INTEGER NOT NULL DEFAULT 0,
+    level_3 INTEGER NOT NULL DEFAULT 0,
+    level_4 INTEGER NOT NULL DEFAULT 0,
+    disk_size INTEGER NOT NULL DEFAULT 0,
+    uncompressed_size INTEGER NOT NULL DEFAULT 0,
+    dicom_disk_size INTEGER NOT NULL DEFAULT 0,
+    dicom_uncompressed_size INTEGER NOT NULL DEFAULT 0,
+    last_resource INTEGER NOT NULL DEFAULT 0,
+    last_change INTEGER NOT NULL DEFAULT 0,
+    last_export INTEGER NOT NULL DEFAULT 0,
+    last_recycling INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO counters DEFAULT VALUES;
 CREATE TABLE properties (number INTEGER PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE key_values (
     store TEXT NOT NULL,

@@ -6,7 +6,15 @@ from typing import Final
 
 from orthanctw.errors import DatabaseError
 from orthanctw.index import removal
-from orthanctw.index.rows import attachment_row, encode_new_metadata, encode_tags, in_series, tag_key
+from orthanctw.index.batch import Kind
+from orthanctw.index.rows import (
+    attachment_row,
+    encode_new_metadata,
+    encode_tags,
+    in_series,
+    internal_id,
+    tag_key,
+)
 from orthanctw.index.transaction import Parents, Transaction
 from orthanctw.model import (
     AttachmentType,
@@ -24,18 +32,13 @@ from orthanctw.model import (
     series_status,
 )
 
-_INSERT_RESOURCE: Final = (
-    "INSERT INTO resources (id, level, parent, public_id, in_series) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (public_id) DO NOTHING"
-)
-_INSERT_ATTACHMENT: Final = "INSERT INTO attachments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FIND_PARENTS: Final = (
     "SELECT s.id, t.id, t.parent, s.in_series FROM resources s CROSS JOIN resources t ON t.id = s.parent"
     " WHERE s.public_id = ? AND +s.level = 3"
 )
 _FIND_INSTANCE: Final = (
-    "SELECT r.id, a.md5 FROM resources r LEFT JOIN attachments a ON a.resource = r.id AND a.type = ?"
-    " WHERE r.public_id = ? AND +r.level = 4"
+    "SELECT r.id, r.level, a.md5 FROM resources r LEFT JOIN attachments a ON a.resource = r.id AND a.type = ?"
+    " WHERE r.public_id = ?"
 )
 _NEW: Final = {
     ResourceLevel.SERIES: ChangeType.NEW_SERIES,
@@ -56,19 +59,29 @@ def store(transaction: Transaction, instance: NewInstance) -> Stored:
     Raises FullStorage when a quota forbids it.
     """
     overwritten = _NOTHING_DELETED
+    # Near the quota it matters beforehand what the object replaces.
+    if transaction.is_careful or _may_exceed_quota(transaction, instance):
+        present = _find_instance(transaction, instance)
+        if present is not None:
+            transaction.met_known_object = True
+            if not _overwrites(instance, present):
+                return _ALREADY_STORED
+            overwritten = removal.remove(transaction, [present[0]])
     parents, created = _find_or_create_parents(transaction, instance)
-    resource = _insert(transaction, ResourceLevel.INSTANCE, instance.instance, parents.series)
-    if resource is None:
-        existing = _to_overwrite(transaction, instance)
-        if existing is None:
-            return _ALREADY_STORED
-        overwritten = removal.remove(transaction, [existing])
-        parents, created = _find_or_create_parents(transaction, instance)
-        resource = _insert(transaction, ResourceLevel.INSTANCE, instance.instance, parents.series)
-        if resource is None:
-            raise DatabaseError("an identifier is in use at another level")
     recycled = _fit_quota(transaction, instance, parents)
-    _add_content(transaction, instance, resource)
+    resource = _next_row(transaction, ResourceLevel.INSTANCE)
+    changes = _log_new(transaction, instance, resource, created, parents)
+    _add_resource(
+        transaction,
+        ResourceLevel.INSTANCE,
+        instance.instance,
+        (resource, parents.series),
+        new_change=changes[0].seq,
+        header=instance.header,
+    )
+    for attachment in instance.attachments:
+        transaction.add(Kind.ATTACHMENT, *attachment_row(resource, attachment))
+        transaction.counters.count_file(attachment)
     transaction.move_to_end(parents.patient)
     if created or parents.updated != instance.date:
         transaction.touch((parents.series, parents.study, parents.patient), instance.date)
@@ -76,7 +89,6 @@ def store(transaction: Transaction, instance: NewInstance) -> Stored:
     if recycled.changes:
         # Recycling forgets what is known above instances.
         transaction.remember_parents(instance.series.public_id, parents)
-    changes = _log_new(transaction, instance, resource, created, parents)
     return Stored(
         status=StoreStatus.SUCCESS,
         changes=(*overwritten.changes, *recycled.changes, *changes),
@@ -101,95 +113,96 @@ def _find_or_create_parents(transaction: Transaction, instance: NewInstance) -> 
 
 
 def _create_parents(transaction: Transaction, instance: NewInstance) -> tuple[Parents, _Created]:
+    patient = internal_id(transaction.execute, ResourceLevel.PATIENT, instance.patient.public_id)
+    study = internal_id(transaction.execute, ResourceLevel.STUDY, instance.study.public_id)
     created: _Created = []
-    rows = []
-    parent: int | None = None
-    for level, new in (
-        (ResourceLevel.PATIENT, instance.patient),
-        (ResourceLevel.STUDY, instance.study),
-        (ResourceLevel.SERIES, instance.series),
-    ):
-        row = transaction.execute(
-            "SELECT id FROM resources WHERE public_id = ? AND +level = ?", (new.public_id, int(level))
-        ).fetchone()
-        if row is None:
-            resource = _insert(transaction, level, new, parent)
-            if resource is None:
-                raise DatabaseError("an identifier is in use at another level")
-            _add_shown(transaction, level, new, resource)
-            created.insert(0, (level, resource, new))
-            if level is ResourceLevel.PATIENT:
-                transaction.append_to_end(resource)
-        else:
-            resource = row[0]
-        rows.append(resource)
-        parent = resource
-    patient, study, series = rows
+
+    def create(level: ResourceLevel, new: NewResource, parent: int | None) -> int:
+        resource = _next_row(transaction, level)
+        _add_resource(transaction, level, new, (resource, parent))
+        created.insert(0, (level, resource, new))
+        return resource
+
+    if patient is None:
+        patient = create(ResourceLevel.PATIENT, instance.patient, None)
+        transaction.append_to_end(patient)
+    if study is None:
+        study = create(ResourceLevel.STUDY, instance.study, patient)
+    series = create(ResourceLevel.SERIES, instance.series, study)
     expected = instance.series.metadata.get(MetadataType.EXPECTED_NUMBER_OF_INSTANCES)
-    return Parents(series, study, patient, _number(expected)), created
+    return Parents(series, study, patient, _number(expected), instances=0), created
 
 
-def _insert(transaction: Transaction, level: ResourceLevel, new: NewResource, parent: int | None) -> int | None:
-    """The row of a new resource; None when the identifier exists."""
-    resource = transaction.counters.last_resource + 1
-    cursor = transaction.execute(
-        _INSERT_RESOURCE, (resource, int(level), parent, new.public_id, in_series(level, new.metadata))
-    )
-    if cursor.rowcount != 1:
-        return None
-    transaction.counters.last_resource = resource
+def _next_row(transaction: Transaction, level: ResourceLevel) -> int:
+    transaction.counters.last_resource += 1
     transaction.counters.count(level, 1)
-    return resource
+    return transaction.counters.last_resource
 
 
-def _add_shown(transaction: Transaction, level: ResourceLevel, new: NewResource, resource: int) -> None:
-    """What is shown and searched of a new resource."""
-    transaction.execute(
-        "INSERT INTO details VALUES (?, ?, ?)",
-        (resource, encode_tags(new.main_tags), encode_new_metadata(new.metadata)),
+def _add_resource(
+    transaction: Transaction,
+    level: ResourceLevel,
+    new: NewResource,
+    row: tuple[int, int | None],
+    *,
+    new_change: int | None = None,
+    header: bytes | None = None,
+) -> None:
+    """Write a new resource; `row` is its number and that of its parent."""
+    resource, parent = row
+    transaction.add(
+        Kind.RESOURCE,
+        resource,
+        int(level),
+        parent,
+        new.public_id,
+        None,
+        in_series(level, new.metadata),
+        new_change,
+        encode_tags(new.main_tags),
+        encode_new_metadata(new.metadata),
+        header,
     )
-    rows = [
-        (resource, tag_key(level, tag), item)
-        for tag, value in new.search_tags.items()
-        for item in ({value, *value.split("\\")} if "\\" in value else (value,))
-    ]
-    if len(rows) == 1:
-        transaction.execute("INSERT INTO search VALUES (?, ?, ?)", rows[0])
-    else:
-        transaction.connection.executemany("INSERT INTO search VALUES (?, ?, ?)", rows)
+    for tag, value in new.search_tags.items():
+        for item in {value, *value.split("\\")} if "\\" in value else (value,):
+            transaction.add(Kind.SEARCH, resource, tag_key(level, tag), item)
 
 
-def _add_content(transaction: Transaction, instance: NewInstance, resource: int) -> None:
-    _add_shown(transaction, ResourceLevel.INSTANCE, instance.instance, resource)
-    transaction.execute("INSERT INTO headers VALUES (?, ?)", (resource, instance.header))
-    for attachment in instance.attachments:
-        transaction.execute(_INSERT_ATTACHMENT, attachment_row(resource, attachment))
-        transaction.counters.count_file(attachment)
-
-
-def _to_overwrite(transaction: Transaction, instance: NewInstance) -> int | None:
-    """The row of the stored object that `instance` replaces, or None when it stays."""
-    if instance.overwrite is OverwriteMode.NEVER:
-        return None
-    row = transaction.execute(
+def _find_instance(transaction: Transaction, instance: NewInstance) -> tuple[int, str | None] | None:
+    """The row and the digest of the stored object, or None."""
+    found: tuple[int, int, str | None] | None = transaction.execute(
         _FIND_INSTANCE, (int(AttachmentType.DICOM), instance.instance.public_id)
     ).fetchone()
-    if row is None:
+    if found is None:
+        return None
+    resource, level, md5 = found
+    if level != ResourceLevel.INSTANCE:
         raise DatabaseError("an identifier is in use at another level")
-    if instance.overwrite is OverwriteMode.IF_CHANGED:
-        received = [a.md5 for a in instance.attachments if a.content_type == AttachmentType.DICOM]
-        # Without digests nothing can be compared, and the received object is taken as another one.
-        if row[1] and row[1] in received:
-            return None
-    return int(row[0])
+    return resource, md5
+
+
+def _overwrites(instance: NewInstance, present: tuple[int, str | None]) -> bool:
+    """Whether `instance` replaces the stored object."""
+    if instance.overwrite is not OverwriteMode.IF_CHANGED:
+        return instance.overwrite is OverwriteMode.ALWAYS
+    received = [a.md5 for a in instance.attachments if a.content_type == AttachmentType.DICOM]
+    # Without digests nothing can be compared, and the received object is taken as another one.
+    return not present[1] or present[1] not in received
+
+
+def _may_exceed_quota(transaction: Transaction, instance: NewInstance) -> bool:
+    """Whether this object could be too much, if it is one of a new patient."""
+    return not instance.skip_quota and removal.is_over_quota(transaction, _size(instance), 1)
 
 
 def _fit_quota(transaction: Transaction, instance: NewInstance, parents: Parents) -> Deleted:
-    quota = transaction.quota
-    if instance.skip_quota or not (quota.maximum_size or quota.maximum_patients):
+    if instance.skip_quota:
         return _NOTHING_DELETED
-    size = sum(attachment.compressed_size for attachment in instance.attachments)
-    return removal.make_room(transaction, parents.patient, size)
+    return removal.make_room(transaction, parents.patient, _size(instance))
+
+
+def _size(instance: NewInstance) -> int:
+    return sum([attachment.compressed_size for attachment in instance.attachments])
 
 
 def _log_new(
@@ -202,20 +215,26 @@ def _log_new(
     ]
     for level, row, new in created:
         changes.append(log(_NEW[level], level, row, new.public_id, date))
-    if parents.expected is not None and _is_complete(transaction, parents.series, parents.expected):
+    if parents.expected is not None and _is_complete(transaction, instance, parents, parents.expected):
         changes.append(
             log(ChangeType.COMPLETED_SERIES, ResourceLevel.SERIES, parents.series, instance.series.public_id, date)
         )
     return changes
 
 
-def _is_complete(transaction: Transaction, series: int, expected: int) -> bool:
-    """Whether the series has every index from 1 to `expected`, and none besides."""
-    (count,) = transaction.execute("SELECT COUNT(*) FROM resources WHERE parent = ?", (series,)).fetchone()
-    if count < expected:
+def _is_complete(transaction: Transaction, instance: NewInstance, parents: Parents, expected: int) -> bool:
+    """Whether the series, with this object, has every index from 1 to `expected`, and none besides."""
+    series = parents.series
+    if parents.instances is None:
+        row = transaction.execute("SELECT COUNT(*) FROM resources WHERE parent = ?", (series,)).fetchone()
+        parents.instances = int(row[0])
+    parents.instances += 1
+    if parents.instances < expected:
         return False
     rows = transaction.execute("SELECT DISTINCT in_series FROM resources WHERE parent = ?", (series,)).fetchall()
-    return series_status(expected, [row[0] for row in rows]) is SeriesStatus.COMPLETE
+    indices = [row[0] for row in rows]
+    indices.append(in_series(ResourceLevel.INSTANCE, instance.instance.metadata))
+    return series_status(expected, indices) is SeriesStatus.COMPLETE
 
 
 def _number(text: str | None) -> int | None:

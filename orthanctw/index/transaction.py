@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 import sqlite3
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import attrs
 
+from orthanctw.index.batch import COUNTER_NAMES, Batch, Kind
 from orthanctw.model import Attachment, AttachmentType, Change, ChangeType, ResourceLevel, StorageMode
 
 _PARENTS_KNOWN: Final = 1024
@@ -25,7 +26,7 @@ class Quota:
 
 @attrs.define
 class Counters:
-    """Totals and the numbers given last; one row of the table `counters` for each."""
+    """Totals and the numbers given last: the columns of the only row of `counters`."""
 
     level_1: int = 0
     level_2: int = 0
@@ -58,23 +59,31 @@ class Counters:
 
 
 _LEVEL_COUNTERS: Final = ("", "level_1", "level_2", "level_3", "level_4")
-_COUNTER_NAMES: Final = tuple(field.name for field in attrs.fields(Counters))
-_values_of = operator.attrgetter(*_COUNTER_NAMES)
+_values_of = operator.attrgetter(*COUNTER_NAMES)
+_READ_COUNTERS: Final = f"SELECT {', '.join(COUNTER_NAMES)} FROM counters"
 
 
 @attrs.define
 class Parents:
-    """The rows above an instance; `updated` is the LastUpdate that they are known to have."""
+    """The rows above an instance.
+
+    `expected` is the number of instances that the series announces, `instances` the number that it has, where that has
+    been counted; `updated` is the LastUpdate that all three are known to have.
+    """
 
     series: int
     study: int
     patient: int
     expected: int | None
+    instances: int | None = None
     updated: str = ""
 
 
 class Transaction:
     """The state of the writer. Everything here follows the database: `load` makes it so again after a rollback.
+
+    What is only written is gathered, and is written before the next statement of an operation, or at the commit: a
+    group of uploads is often one statement, which is its own transaction.
 
     Parameters
     ----------
@@ -87,56 +96,63 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection, quota: Quota, now: Callable[[], str]) -> None:
         self.connection = connection
-        self.execute = connection.execute
         self.quota = quota
         self.now = now
         self.counters = Counters()
-        self.newest_patient = 0
+        #: Look before an object is stored whether it is there; without this the commit fails when one is.
+        self.is_careful = False
+        #: An object was stored already since this was last set to False.
+        self.met_known_object = False
+        self._newest_patient = 0
         self._stored_counters = Counters()
         self._parents: dict[str, Parents] = {}
         self._touched: dict[int, str] = {}
+        self._batch = Batch(connection)
+        self._begun = False
         connection.execute(
-            "CREATE TEMP TABLE doomed (id INTEGER PRIMARY KEY, level INTEGER, public_id TEXT, parent INTEGER)"
+            "CREATE TEMP TABLE doomed"
+            " (id INTEGER PRIMARY KEY, level INTEGER, public_id TEXT, parent INTEGER, new_change INTEGER)"
         )
         connection.execute("CREATE INDEX temp.doomed_level ON doomed (level)")
 
+    # What the writer does with it
     def load(self) -> None:
         """Read the counters and forget everything else."""
-        rows = self.execute("SELECT name, value FROM counters").fetchall()
-        self.counters = Counters(**{name: value for name, value in rows if name in _COUNTER_NAMES})
+        self.counters = Counters(*self.connection.execute(_READ_COUNTERS).fetchone())
         self._stored_counters = self.counters.copy()
-        self.newest_patient = 0
+        self._newest_patient = 0
         self._parents.clear()
         self._touched.clear()
+        self._batch.clear()
 
-    def flush(self) -> None:
-        """Write what operations of this transaction have left to its end."""
-        self.write_dates()
+    def commit(self) -> None:
+        """Make everything durable since the commit before."""
+        self._gather_dates()
         if self.counters != self._stored_counters:
-            before, after = _values_of(self._stored_counters), _values_of(self.counters)
-            self.connection.executemany(
-                "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [item[:2] for item in zip(_COUNTER_NAMES, after, before, strict=True) if item[1] != item[2]],
-            )
+            self._batch.add(Kind.COUNTERS, *_values_of(self.counters))
             self._stored_counters = self.counters.copy()
+        if not self._begun and not self._batch.is_one_statement:
+            self._begin()
+        self._batch.write()
+        if self._begun:
+            self.connection.execute("COMMIT")
+            self._begun = False
 
-    def savepoint(self) -> tuple[Counters, int, dict[int, str]]:
-        """Begin an operation whose failure leaves its neighbours alone."""
-        self.execute("SAVEPOINT operation")
-        return self.counters.copy(), self.newest_patient, self._touched.copy()
+    def roll_back(self) -> None:
+        """Undo everything since the last commit in the database; `load` has to follow."""
+        self._begun = False
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
-    def release(self) -> None:
-        """End an operation that succeeded."""
-        self.execute("RELEASE operation")
+    # What operations do
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Carry out a statement, which sees everything that was done before."""
+        if not self._begun:
+            self._begin()
+        self._gather_dates()
+        self._batch.write()
+        return self.connection.execute(statement, parameters)
 
-    def undo(self, state: tuple[Counters, int, dict[int, str]]) -> None:
-        """End an operation that failed; `state` is what `savepoint` answered."""
-        self.execute("ROLLBACK TO operation")
-        self.execute("RELEASE operation")
-        self.counters, self.newest_patient, self._touched = state
-        self._parents.clear()
-
-    # What operations share
     def known_parents(self, series_id: str) -> Parents | None:
         """The rows above the instances of a series, if they were used lately."""
         parents = self._parents.pop(series_id, None)
@@ -153,41 +169,42 @@ class Transaction:
         """Something above instances was deleted or edited."""
         self._parents.clear()
 
+    def add(self, kind: Kind, *values: Any) -> None:
+        """Write a row, with what other operations write."""
+        self._batch.add(kind, *values)
+
     def touch(self, resources: Iterable[int], date: str) -> None:
-        """Set LastUpdate when the transaction ends: many objects of a series then cost one update."""
+        """Set LastUpdate: many objects of a series then cost one update."""
         for resource in resources:
             self._touched[resource] = date
-
-    def write_dates(self) -> None:
-        """Write the dates of `touch` before an operation that reads or sets them itself."""
-        if self._touched:
-            self.connection.executemany(
-                "UPDATE resources SET last_update = ? WHERE id = ?",
-                [(date, resource) for resource, date in self._touched.items()],
-            )
-            self._touched.clear()
 
     def log(self, change_type: ChangeType, level: ResourceLevel, resource: int, public_id: str, date: str) -> Change:
         """Write an entry of ``/changes``."""
         self.counters.last_change += 1
         seq = self.counters.last_change
-        self.execute("INSERT INTO changes VALUES (?, ?, ?, ?)", (seq, int(change_type), resource, date))
+        self._batch.add(Kind.CHANGE, seq, int(change_type), resource, date)
         return Change(seq=seq, change_type=change_type, level=level, public_id=public_id, date=date)
 
     def move_to_end(self, patient: int) -> None:
         """Make an unprotected patient the last one to be recycled."""
-        if patient == self.newest_patient:
+        if patient == self._newest_patient:
             return
         self.counters.last_recycling += 1
-        self.execute(
-            "UPDATE recycling SET position = ? WHERE patient = ?", (self.counters.last_recycling, patient)
-        )
-        self.newest_patient = patient
+        self._batch.add(Kind.MOVED, patient, self.counters.last_recycling)
+        self._newest_patient = patient
 
     def append_to_end(self, patient: int) -> None:
         """Make a patient one that may be recycled, the last of them."""
         self.counters.last_recycling += 1
-        self.execute(
-            "INSERT OR IGNORE INTO recycling VALUES (?, ?)", (self.counters.last_recycling, patient)
-        )
-        self.newest_patient = patient
+        self._batch.add(Kind.RECYCLABLE, patient, self.counters.last_recycling)
+        self._newest_patient = patient
+
+    def _begin(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._begun = True
+
+    def _gather_dates(self) -> None:
+        if self._touched:
+            for resource, date in self._touched.items():
+                self._batch.add(Kind.DATE, resource, date)
+            self._touched.clear()

@@ -12,26 +12,25 @@ from twisted.python.failure import Failure
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError
-from orthanctw.index.connection import translate
+from orthanctw.index.connection import extend_journal, translate
 from orthanctw.index.transaction import Transaction
 from orthanctw.threads import Call, SerialWorker
 
 _log = Logger()
 #: Operations of one transaction at most: bounds the time until the first of them is answered.
 GROUP: Final = 128
-#: Rows written after which the journal is copied into the database when nothing waits, and when something does:
-#: else the journal would grow for as long as the load lasts.
-CHECKPOINT_ROWS: Final = 5000
-CHECKPOINT_ROWS_BUSY: Final = 40000
+#: Rows written after which the journal is copied into the database when nothing waits, and when something does. It
+#: then starts again at its beginning, so these also bound its size, to some 15 and 45 MB.
+CHECKPOINT_ROWS: Final = 2000
+CHECKPOINT_ROWS_BUSY: Final = 6000
 #: Seconds without work after which it is copied in any case.
 IDLE_SECONDS: Final = 0.2
 
 Operation = Callable[..., Any]
-Sync = Callable[[], None]
 
 
 class IndexWriter(SerialWorker):
-    """Operations are called as ``operation(transaction, *args)``, each in its savepoint, in order.
+    """Operations are called as ``operation(transaction, *args)``, in order; one that fails may be called again.
 
     Parameters
     ----------
@@ -50,13 +49,28 @@ class IndexWriter(SerialWorker):
         self._connection = transaction.connection
         self._stale = True
         self._checkpointed = 0
+        self._is_extended = False
 
     def process(self, calls: Sequence[Call[Any]]) -> None:
-        """One transaction for all; one for each where that fails."""
-        ready = self._sync_folders(calls)
-        if ready and not self._commit(ready) and len(ready) > 1:
-            for call in ready:
-                self._commit([call])
+        """One transaction for all; where that fails, without the operation that fails, and it alone."""
+        self._transaction.is_careful = self._transaction.met_known_object
+        self._transaction.met_known_object = False
+        waiting = [calls]
+        while waiting:
+            group = waiting.pop()
+            error, place = self._commit(group)
+            if isinstance(error, sqlite3.IntegrityError) and not self._transaction.is_careful:
+                # Nearly always: an object that is stored already.
+                self._transaction.is_careful = True
+                waiting.append(group)
+            elif error is not None and len(group) == 1:
+                group[0].outcome = Failure(_told(error))
+            elif error is not None:
+                if place is None or isinstance(error, sqlite3.Error):
+                    parts = [[call] for call in group]
+                else:
+                    parts = [list(group[:place]), [group[place]], list(group[place + 1 :])]
+                waiting += [part for part in reversed(parts) if part]
 
     def delivered(self) -> None:
         rows = self._connection.total_changes - self._checkpointed
@@ -64,70 +78,45 @@ class IndexWriter(SerialWorker):
             self._checkpoint("PASSIVE")
 
     def idle_delay(self) -> float | None:
-        return IDLE_SECONDS if self._connection.total_changes > self._checkpointed else None
+        is_due = self._connection.total_changes > self._checkpointed or not self._is_extended
+        return IDLE_SECONDS if is_due else None
 
     def idle(self) -> None:
         self._checkpoint("PASSIVE")
+        if not self._is_extended:
+            self._is_extended = True
+            try:
+                extend_journal(self._connection)
+            except (OSError, sqlite3.Error):
+                _log.failure("The journal of the index could not be given its usual size")
 
     def finished(self) -> None:
         self._checkpoint("TRUNCATE")
         self._connection.close()
 
-    def _sync_folders(self, calls: Sequence[Call[Any]]) -> list[Call[Any]]:
-        """Make folders durable, each once, and answer the calls whose folder is."""
-        outcomes: dict[Sync, Failure | None] = {}
-        ready = []
-        for call in calls:
-            sync: Sync | None = call.kwargs.get("sync")
-            if sync is not None and sync not in outcomes:
-                outcomes[sync] = _attempt(sync)
-            failure = None if sync is None else outcomes[sync]
-            if failure is None:
-                ready.append(call)
-            else:
-                call.outcome = failure
-        return ready
-
-    def _commit(self, calls: Sequence[Call[Any]]) -> bool:
-        """Carry out `calls` in one transaction; False when nothing of it was kept."""
+    def _commit(self, calls: Sequence[Call[Any]]) -> tuple[Exception | None, int | None]:
+        """Carry out `calls` in one transaction; answers why nothing was kept of it, and at which call."""
+        place: int | None = None
         try:
             if self._stale:
                 self._transaction.load()
                 self._stale = False
-            self._connection.execute("BEGIN IMMEDIATE")
-            for call in calls:
-                self._carry_out(call)
-            self._transaction.flush()
-            self._connection.execute("COMMIT")
+            for number, call in enumerate(calls):
+                place = number
+                call.outcome = call.function(self._transaction, *call.args)
+            place = None
+            self._transaction.commit()
         except Exception as error:  # noqa: BLE001 - whatever it is, the writer goes on
             self._roll_back()
-            failure = Failure(_told(error))
-            for call in calls:
-                call.outcome = failure
-            return False
-        return True
-
-    def _carry_out(self, call: Call[Any]) -> None:
-        transaction = self._transaction
-        state = transaction.savepoint()
-        try:
-            call.outcome = call.function(transaction, *call.args)
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) or not self._connection.in_transaction:
-                # SQLite may have rolled back the neighbours too: each of them gets a transaction of its own.
-                raise
-            transaction.undo(state)
-            call.outcome = Failure(_told(error))
-        else:
-            transaction.release()
+            return error, place
+        return None, None
 
     def _roll_back(self) -> None:
         self._stale = True
-        if self._connection.in_transaction:
-            try:
-                self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                _log.failure("The index could not roll back")
+        try:
+            self._transaction.roll_back()
+        except sqlite3.Error:
+            _log.failure("The index could not roll back")
 
     def _checkpoint(self, mode: str) -> None:
         self._checkpointed = self._connection.total_changes
@@ -136,14 +125,6 @@ class IndexWriter(SerialWorker):
         except sqlite3.Error:
             # The journal stays, and with it everything that was committed.
             _log.failure("The journal of the index could not be copied into the database")
-
-
-def _attempt(sync: Sync) -> Failure | None:
-    try:
-        sync()
-    except Exception as error:  # noqa: BLE001 - it fails the objects of this folder and nobody else
-        return Failure(_told(error))
-    return None
 
 
 def _told(error: Exception) -> OrthancError:

@@ -13,6 +13,8 @@ from orthanctw.rest.reply import TEXT, Reply, encode
 
 log = Logger(namespace="orthanctw.http")
 _METHOD_ORDER = ("GET", "POST", "PUT", "DELETE")
+#: Methods that have a meaning below ``/webdav`` only; any other that is not in the order above is a mistake.
+_ELSEWHERE = frozenset(("OPTIONS", "PROPFIND"))
 
 
 def describe(error: OrthancError, method: str, path: str) -> bytes:
@@ -46,6 +48,8 @@ def render_failure(failure: Failure, method: str, path: str, *, described: bool 
         ``HttpDescribeErrors``; without it error bodies are empty.
     """
     error = failure.value
+    if isinstance(error, HTTPException) and method not in _METHOD_ORDER:
+        error = EmptyAnswer(404 if method in _ELSEWHERE else 400)
     if isinstance(error, MethodNotAllowed):
         return not_allowed(set(error.valid_methods or ()))
     if isinstance(error, EmptyAnswer):

@@ -21,10 +21,10 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.resource import Resource
 
+from orthanctw.bodies import Body, BodyLimits
 from orthanctw.errors import EmptyAnswer, RequestTooLarge
 from orthanctw.interfaces import IReader
 from orthanctw.rest.authentication import Authenticator
-from orthanctw.rest.body import Body, BodyLimits
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.sending import ReaderProducer
 

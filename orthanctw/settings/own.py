@@ -84,6 +84,14 @@ class Orthanctw:
         "Time without a byte of a request's body after which the connection is closed, in s",
         sample=ADVANCED,
     )
+    maximum_associations: int = option(
+        "MaximumAssociations",
+        unsigned("unsigned 1..100000", 1, 100000),
+        200,
+        WORKS,
+        "Incoming DICOM associations at once; further ones are rejected as transient",
+        sample=ADVANCED,
+    )
     maximum_connections: int = option(
         "MaximumConnections",
         unsigned("unsigned 1..1000000", 1, 1000000),

@@ -73,7 +73,7 @@ def _syntax_group(prefix: str, members: str) -> bool | None:
         f"{prefix}TransferSyntaxAccepted",
         boolean,
         None,
-        LATER,
+        WORKS,
         f"Accept or refuse {members}, whatever `AcceptedTransferSyntaxes` says",
         note=_AS_LISTED,
     )
@@ -83,10 +83,10 @@ def _syntax_group(prefix: str, members: str) -> bool | None:
 class Dicom:
     """DICOM services and data."""
 
-    dicom_server_enabled: bool = option("DicomServerEnabled", boolean, True, LATER, "Start the DICOM server")
+    dicom_server_enabled: bool = option("DicomServerEnabled", boolean, True, WORKS, "Start the DICOM server")
     dicom_aet: str = option("DicomAet", ae_title, "ORTHANC", WORKS, "AE title of the server")
     dicom_check_called_aet: bool = option(
-        "DicomCheckCalledAet", boolean, False, LATER, "Refuse associations to another AE title than `DicomAet`"
+        "DicomCheckCalledAet", boolean, False, WORKS, "Refuse associations to another AE title than `DicomAet`"
     )
     dicom_port: int = option("DicomPort", port, 4242, WORKS, "TCP port of the DICOM server; 0: any free one")
     default_encoding: str = option(
@@ -100,7 +100,7 @@ class Dicom:
         "AcceptedTransferSyntaxes",
         list_of(uid_pattern, "array of UID patterns (or one string)", single=True),
         ["1.2.840.10008.1.*"],
-        LATER,
+        WORKS,
         "Transfer syntaxes in which objects are received; `*` and `?` are wildcards",
     )
     deflated_transfer_syntax_accepted: bool | None = _syntax_group("Deflated", "deflated explicit little endian")
@@ -113,25 +113,25 @@ class Dicom:
     mpeg4_transfer_syntax_accepted: bool | None = _syntax_group("Mpeg4", "MPEG-4")
     h265_transfer_syntax_accepted: bool | None = _syntax_group("H265", "HEVC")
     unknown_sop_class_accepted: bool = option(
-        "UnknownSopClassAccepted", boolean, False, LATER, "Receive objects of SOP classes that nobody knows"
+        "UnknownSopClassAccepted", boolean, False, WORKS, "Receive objects of SOP classes that nobody knows"
     )
     accepted_sop_classes: tuple[str, ...] | None = unset(
-        "AcceptedSopClasses", uid_patterns, None, LATER, "Storage SOP classes to receive", note="the standard's"
+        "AcceptedSopClasses", uid_patterns, None, WORKS, "Storage SOP classes to receive", note="the standard's"
     )
     rejected_sop_classes: tuple[str, ...] = unset(
         "RejectedSopClasses",
         uid_patterns,
         (),
-        LATER,
+        WORKS,
         "Storage SOP classes not to receive",
         note="none",
         aliases=("RejectSopClasses",),
     )
     dicom_always_allow_echo: bool = option(
-        "DicomAlwaysAllowEcho", boolean, True, LATER, "Anybody may send C-ECHO, not known modalities only"
+        "DicomAlwaysAllowEcho", boolean, True, WORKS, "Anybody may send C-ECHO, not known modalities only"
     )
     dicom_always_allow_store: bool = option(
-        "DicomAlwaysAllowStore", boolean, True, LATER, "Anybody may send C-STORE, not known modalities only"
+        "DicomAlwaysAllowStore", boolean, True, WORKS, "Anybody may send C-STORE, not known modalities only"
     )
     dicom_always_allow_find: bool = option(
         "DicomAlwaysAllowFind", boolean, False, LATER, "Anybody may send C-FIND, not known modalities only"
@@ -146,7 +146,7 @@ class Dicom:
         "DicomAlwaysAllowMove", boolean, False, LATER, "Anybody may send C-MOVE, not known modalities only"
     )
     dicom_check_modality_host: bool = option(
-        "DicomCheckModalityHost", boolean, False, LATER, "A modality must also call from its address"
+        "DicomCheckModalityHost", boolean, False, WORKS, "A modality must also call from its address"
     )
     dicom_echo_checks_find: bool = option(
         "DicomEchoChecksFind", boolean, False, LATER, "Testing a modality also sends it a C-FIND"
@@ -165,9 +165,9 @@ class Dicom:
         LATER,
         "Transfer syntax that is tried first when an object is transcoded to be sent",
     )
-    dicom_threads_count: int = option("DicomThreadsCount", _COUNT, 4, LATER, "DICOM operations served at once")
+    dicom_threads_count: int = option("DicomThreadsCount", _COUNT, 4, WORKS, "DICOM operations served at once")
     strict_aet_comparison: bool = option(
-        "StrictAetComparison", boolean, False, LATER, "AE titles that differ in case only are different"
+        "StrictAetComparison", boolean, False, WORKS, "AE titles that differ in case only are different"
     )
     limit_find_results: int = option(
         "LimitFindResults", _COUNT, 0, WORKS, "Answers of a search for patients, studies or series; 0: no limit"
@@ -178,10 +178,10 @@ class Dicom:
     query_retrieve_size: int = option("QueryRetrieveSize", _COUNT, 100, LATER, "Queries kept under `/queries`")
     case_sensitive_pn: bool = option("CaseSensitivePN", boolean, False, LATER, "C-FIND minds the case of names")
     load_private_dictionary: bool = option(
-        "LoadPrivateDictionary", boolean, True, LATER, "Know the private tags of usual manufacturers"
+        "LoadPrivateDictionary", boolean, True, WORKS, "Know the private tags of usual manufacturers"
     )
     dictionary: Mapping[str, DictionaryEntry] = option(
-        "Dictionary", dictionary, {}, LATER, "Entries to add to the DICOM dictionary"
+        "Dictionary", dictionary, {}, WORKS, "Entries to add to the DICOM dictionary"
     )
     external_dictionaries: tuple[str, ...] | None = unset(
         "ExternalDictionaries", paths, None, LATER, "Dictionary files in DCMTK's format", note="built-in dictionary"
@@ -199,7 +199,7 @@ class Dicom:
         "DicomScpTimeout",
         seconds,
         30,
-        LATER,
+        WORKS,
         "Idle time after which an incoming association is closed; 0: never",
         sample=ADVANCED,
     )
@@ -210,7 +210,7 @@ class Dicom:
         "MaximumPduLength",
         unsigned("unsigned 4096..131072", 4096, 131072),
         16384,
-        LATER,
+        WORKS,
         "Largest PDU to receive, in bytes (PS3.8 section D.1)",
         sample=ADVANCED,
     )

@@ -152,10 +152,8 @@ class FilesystemStorage:
         return self._pool.call(self._create, data, content_type, compression)
 
     def _create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
-        uuid, fresh = self._next_name()
         try:
-            if fresh:
-                make_folders(self.root, (uuid[:2], uuid[2:4]), sync=self._sync)
+            uuid = self._names.next()
             if not isinstance(data, bytes):
                 assert isinstance(data, Spool)
                 return self._create_from_spool(data, uuid, content_type, compression)
@@ -183,9 +181,8 @@ class FilesystemStorage:
         stored = self._write_measured(compress(spool.chunks(), spool.size), uuid)
         return _attachment(content_type, uuid, plain, spool.crc32, compression, stored)
 
-    def _next_name(self) -> tuple[str, bool]:
-        with self._names_lock:
-            return self._names.next()
+    def _make_folder(self, digits: str) -> None:
+        make_folders(self.root, (digits[:2], digits[2:]), sync=self._sync)
 
     def _digest(self, chunks: Iterable[bytes]) -> str:
         if not self._md5:

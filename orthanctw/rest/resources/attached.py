@@ -104,7 +104,7 @@ class AttachedRoutes:
         if attachments is None:
             raise UnknownResource()
         if number not in attachments:
-            raise EmptyAnswer(404)
+            raise UnknownResource()
         attachment: Attachment = attachments[number]
         return attachment, tagged(call, f'"{attachment.revision}-{attachment.md5}"')
 

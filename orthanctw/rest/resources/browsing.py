@@ -100,9 +100,9 @@ class BrowsingRoutes:
     @route("GET", *_LISTS)
     async def list(self, call: Call) -> Reply:
         """Identifiers, or whole objects with ``expand``."""
-        since, limit = call.integer("since"), call.integer("limit")
-        if (since is None) != (limit is None):
+        if call.flag("since") != call.flag("limit"):
             raise BadRequest("since and limit must be given together")
+        since, limit = call.integer("since"), call.integer("limit")
         level = level_of(call)
         wanted = self._wanted(call)
         expand = call.boolean("expand") or call.flag("response-content")

@@ -22,6 +22,7 @@ from orthanctw.rest.resources.browsing import parse_content, parse_tags
 from orthanctw.rest.serialisers import ResourceSerialiser, reference
 
 _LOG_PATHS = ("/tools/log-level", *(f"/tools/log-level-{category}" for category in CATEGORIES))
+_GENERATED = {level.title.lower(): level for level in ResourceLevel}
 _LABEL_CONSTRAINTS = ("All", "Any", "None")
 
 
@@ -123,12 +124,9 @@ class ToolRoutes:
     @route("GET", "/tools/generate-uid")
     async def generate_uid(self, call: Call) -> Reply:
         """A new identifier for a level."""
-        text = call.arguments.get("level")
-        if text is None:
-            raise EmptyAnswer(404)
-        level = ResourceLevel.parse(text)
+        level = _GENERATED.get(call.arguments.get("level", ""))
         if level is None:
-            raise ParameterOutOfRange("Unknown level")
+            raise EmptyAnswer(404)
         return text_reply(generate_uid(level))
 
     @route("GET", "/tools/now")

@@ -1,0 +1,221 @@
+"""DIMSE messages: command sets, and their assembly from presentation data values (PS3.7 section 9, annex E)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+import attrs
+
+from orthanctw.dicom.upper.pdus import Pdv
+from orthanctw.errors import OrthancError
+
+#: Octets of the largest command set; real ones have a few hundred.
+COMMAND_LIMIT: Final = 64 * 1024
+NO_DATA_SET: Final = 0x0101
+_HEAD: Final = struct.Struct("<HHI")
+#: Octets of a P-DATA-TF PDU besides the data of its only value.
+_PDV_OVERHEAD: Final = 6
+
+# Command fields (PS3.7 annex E.1).
+C_STORE_RQ: Final = 0x0001
+C_GET_RQ: Final = 0x0010
+C_FIND_RQ: Final = 0x0020
+C_MOVE_RQ: Final = 0x0021
+C_ECHO_RQ: Final = 0x0030
+N_EVENT_REPORT_RQ: Final = 0x0100
+N_ACTION_RQ: Final = 0x0130
+C_CANCEL_RQ: Final = 0x0FFF
+RESPONSE: Final = 0x8000
+
+# Statuses (PS3.7 annex C).
+SUCCESS: Final = 0x0000
+INVALID_SOP_INSTANCE: Final = 0x0117
+NOT_AUTHORIZED: Final = 0x0124
+UNRECOGNIZED_OPERATION: Final = 0x0211
+
+AFFECTED_SOP_CLASS: Final = 0x0002
+COMMAND_FIELD: Final = 0x0100
+MESSAGE_ID: Final = 0x0110
+RESPONDED_TO: Final = 0x0120
+DATA_SET_TYPE: Final = 0x0800
+STATUS: Final = 0x0900
+ERROR_COMMENT: Final = 0x0902
+AFFECTED_SOP_INSTANCE: Final = 0x1000
+
+
+class InvalidMessage(OrthancError):
+    """What came is no DIMSE message: the association is aborted."""
+
+
+@attrs.frozen
+class Command:
+    """A command set; values by the element number of group 0000, as encoded."""
+
+    values: Mapping[int, bytes]
+
+    def number(self, element: int, default: int = 0) -> int:
+        """A value of VR US or UL."""
+        value = self.values.get(element)
+        return default if value is None or len(value) not in (2, 4) else int.from_bytes(value, "little")
+
+    def text(self, element: int) -> str:
+        """A value of a text VR, without padding; empty when absent."""
+        return self.values.get(element, b"").decode("ascii", "replace").strip(" \0")
+
+    @property
+    def field(self) -> int:
+        return self.number(COMMAND_FIELD, -1)
+
+    @property
+    def has_data_set(self) -> bool:
+        return self.number(DATA_SET_TYPE, NO_DATA_SET) != NO_DATA_SET
+
+
+def decode_command(data: bytes) -> Command:
+    """A command set, in implicit VR little endian (PS3.7 section 6.3.1). InvalidMessage when it is none."""
+    values: dict[int, bytes] = {}
+    position, end = 0, len(data)
+    while position < end:
+        if end - position < _HEAD.size:
+            raise InvalidMessage("a command ends within an element")
+        group, element, length = _HEAD.unpack_from(data, position)
+        start = position + _HEAD.size
+        if group != 0 or start + length > end:
+            raise InvalidMessage("a command has an element that does not fit")
+        values[element] = data[start : start + length]
+        position = start + length
+    command = Command(values)
+    if command.field < 0:
+        raise InvalidMessage("a command has no CommandField")
+    return command
+
+
+def _encoded(value: int | str) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(2, "little")
+    raw = value.encode("ascii", "replace")
+    return raw if len(raw) % 2 == 0 else raw + b"\0"
+
+
+def encode_command(values: Mapping[int, int | str]) -> bytes:
+    """A command set: numbers as US, text padded; the group length is added."""
+    body = b""
+    for element, value in sorted(values.items()):
+        raw = _encoded(value)
+        body += _HEAD.pack(0, element, len(raw)) + raw
+    return _HEAD.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
+
+
+def response(command: Command, status: int, comment: str = "") -> bytes:
+    """The response to a request without a data set; a comment is cut to the 64 characters of its VR (LO)."""
+    values: dict[int, int | str] = {
+        COMMAND_FIELD: command.field | RESPONSE,
+        RESPONDED_TO: command.number(MESSAGE_ID),
+        DATA_SET_TYPE: NO_DATA_SET,
+        STATUS: status,
+    }
+    for element in (AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE):
+        if element in command.values:
+            values[element] = command.text(element)
+    if comment:
+        values[ERROR_COMMENT] = comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:64]
+    return encode_command(values)
+
+
+def fragments(context_id: int, data: bytes, *, is_command: bool, maximum_length: int) -> Iterator[Sequence[Pdv]]:
+    """The P-DATA PDUs of a command or data set for a peer that takes `maximum_length` octets (0: any number)."""
+    size = max(maximum_length - _PDV_OVERHEAD, 1) if maximum_length else max(len(data), 1)
+    view = memoryview(data)
+    for start in range(0, max(len(data), 1), size):
+        yield (Pdv(context_id, is_command, start + size >= len(data), view[start : start + size]),)
+
+
+class DataSink(Protocol):
+    """Takes a data set as it arrives."""
+
+    def write(self, data: bytes) -> None:
+        """The next octets."""
+
+    def discard(self) -> None:
+        """The rest will not come."""
+
+
+@attrs.frozen
+class Message:
+    """A whole message; its data set is in the sink that was opened for it."""
+
+    context_id: int
+    command: Command
+    sink: DataSink | None
+
+
+class Assembler:
+    """Puts messages together.
+
+    Parameters
+    ----------
+    open_sink : callable
+        ``open_sink(context_id, command)``, asked when a command with a data set has come.
+    received : callable
+        ``received(message)``, told of each whole message.
+    """
+
+    def __init__(
+        self, open_sink: Callable[[int, Command], DataSink], received: Callable[[Message], None]
+    ) -> None:
+        self._open_sink = open_sink
+        self._received = received
+        self._context_id: int | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._command: Command | None = None
+        self._sink: DataSink | None = None
+
+    def feed(self, value: Pdv) -> None:
+        """The next presentation data value. InvalidMessage when it does not belong here."""
+        if self._context_id is None:
+            self._context_id = value.context_id
+        elif value.context_id != self._context_id:
+            raise InvalidMessage("the context changes within a message")
+        if value.is_command:
+            self._feed_command(value)
+        else:
+            self._feed_data(value)
+
+    def _feed_command(self, value: Pdv) -> None:
+        if self._command is not None:
+            raise InvalidMessage("a command in place of a data set")
+        self._size += len(value.data)
+        if self._size > COMMAND_LIMIT:
+            raise InvalidMessage("a command is too long")
+        self._parts.append(bytes(value.data))
+        if not value.is_last:
+            return
+        self._command = decode_command(b"".join(self._parts))
+        self._parts.clear()
+        if self._command.has_data_set:
+            assert self._context_id is not None
+            self._sink = self._open_sink(self._context_id, self._command)
+        else:
+            self._complete()
+
+    def _feed_data(self, value: Pdv) -> None:
+        if self._sink is None:
+            raise InvalidMessage("a data set without a command")
+        self._sink.write(bytes(value.data))
+        if value.is_last:
+            self._complete()
+
+    def _complete(self) -> None:
+        assert self._context_id is not None and self._command is not None
+        message = Message(self._context_id, self._command, self._sink)
+        self._context_id, self._command, self._sink, self._size = None, None, None, 0
+        self._received(message)
+
+    def abandon(self) -> None:
+        """The association has ended: what came of a data set is dropped."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.discard()

@@ -1,0 +1,1 @@
+"""The DICOM edge: associations to calls of the domain."""

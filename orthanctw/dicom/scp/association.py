@@ -1,0 +1,291 @@
+"""One incoming association: requests are carried out one after the other, each answered by a status."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from orthanctw.acceptance import VERIFICATION, Acceptance, Operation
+from orthanctw.bodies import BodyLimits
+from orthanctw.dicom import dimse
+from orthanctw.dicom.dimse import Assembler, Command, DataSink, InvalidMessage, Message
+from orthanctw.dicom.scp.negotiation import negotiate
+from orthanctw.dicom.scp.storage import ReceivedObject, Unwanted
+from orthanctw.dicom.upper.pdus import (
+    Abort,
+    AssociateAccept,
+    AssociateReject,
+    AssociateRequest,
+    ContextResult,
+    Pdv,
+)
+from orthanctw.dicom.upper.protocol import UpperLayer
+from orthanctw.errors import DIMSE_CANNOT_UNDERSTAND, OrthancError
+from orthanctw.ingest import Ingest
+from orthanctw.metrics import Metrics
+from orthanctw.model import Origin, OriginKind
+
+log = Logger(namespace="orthanctw.dicom")
+#: Requests that a peer may send ahead of our answers; then its connection is paused.
+_AHEAD = 4
+
+# Rejections (PS3.8 table 9-21): result, source, reason.
+CALLED_AET_NOT_RECOGNIZED = AssociateReject(1, 1, 7)
+CALLING_AET_NOT_RECOGNIZED = AssociateReject(1, 1, 3)
+APPLICATION_CONTEXT_NOT_SUPPORTED = AssociateReject(1, 1, 2)
+LOCAL_LIMIT_EXCEEDED = AssociateReject(2, 3, 2)
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """What associations work with. `operations` bounds how many run at once (``DicomThreadsCount``)."""
+
+    acceptance: Acceptance
+    ingest: Ingest
+    limits: BodyLimits
+    operations: DeferredSemaphore
+    maximum_length: int
+    metrics: Metrics
+
+
+class AssociationOwner(Protocol):
+    """Counts associations."""
+
+    def admit(self, association: Association) -> bool:
+        """Whether one more is accepted now."""
+
+    def ended(self, association: Association) -> None:
+        """It is over."""
+
+
+class Association:
+    """The user of one connection's upper layer."""
+
+    layer: UpperLayer
+
+    def __init__(self, services: Services, owner: AssociationOwner, address: str) -> None:
+        self._services = services
+        self._owner = owner
+        self._address = address
+        self._contexts: dict[int, tuple[str, str]] = {}
+        self._assembler = Assembler(self._open_sink, self._received)
+        self._waiting: deque[Message] = deque()
+        self._busy = False
+        self._paused = False
+        self._over = False
+        self._stopping = False
+        self._release_asked = False
+        self._counts: dict[str, int] = {}
+        self.calling_aet = ""
+        self.called_aet = ""
+        self._peer_maximum = 0
+
+    @property
+    def is_busy(self) -> bool:
+        return self._busy
+
+    # The upper layer tells
+
+    def associate_requested(self, request: AssociateRequest) -> None:
+        reject = self._refusal(request)
+        if reject is not None:
+            log.info(
+                "Association of {aet} at {address} rejected: {reject}",
+                aet=request.calling_aet,
+                address=self._address,
+                reject=reject,
+            )
+            self.layer.reject(reject)
+            return
+        self.calling_aet, self.called_aet = request.calling_aet, request.called_aet
+        self._peer_maximum = request.user.maximum_length
+        answer = negotiate(request, self._services.acceptance, self._services.maximum_length)
+        proposed = {context.context_id: context.abstract_syntax for context in request.contexts}
+        self._contexts = {
+            context.context_id: (proposed[context.context_id], context.transfer_syntax)
+            for context in answer.contexts
+            if context.result is ContextResult.ACCEPTED
+        }
+        log.info(
+            "Association of {aet} at {address}: {accepted} of {proposed} presentation contexts",
+            aet=self.calling_aet,
+            address=self._address,
+            accepted=len(self._contexts),
+            proposed=len(proposed),
+        )
+        self.layer.accept(answer)
+
+    def _refusal(self, request: AssociateRequest) -> AssociateReject | None:
+        acceptance = self._services.acceptance
+        if not self._owner.admit(self):
+            return LOCAL_LIMIT_EXCEEDED
+        if request.application_context != "1.2.840.10008.3.1.1.1":
+            return APPLICATION_CONTEXT_NOT_SUPPORTED
+        if not acceptance.is_called(request.called_aet):
+            return CALLED_AET_NOT_RECOGNIZED
+        if not acceptance.may_connect(request.calling_aet, self._address):
+            return CALLING_AET_NOT_RECOGNIZED
+        return None
+
+    def associate_accepted(self, answer: AssociateAccept) -> None:
+        """Never: we asked for nothing."""
+
+    def associate_rejected(self, reject: AssociateReject) -> None:
+        """Never: we asked for nothing."""
+
+    def data_received(self, value: Pdv) -> None:
+        if value.context_id not in self._contexts:
+            self._abort("a value in a context that was not accepted")
+            return
+        try:
+            self._assembler.feed(value)
+        except InvalidMessage as e:
+            self._abort(e.details)
+
+    def release_requested(self) -> None:
+        # What was asked before is answered before.
+        self._release_asked = True
+        self._next()
+
+    def release_confirmed(self) -> None:
+        """Never: we do not ask for a release."""
+
+    def ended(self, abort: Abort | None) -> None:
+        self._over = True
+        self._assembler.abandon()
+        for message in self._waiting:
+            if message.sink is not None:
+                message.sink.discard()
+        self._waiting.clear()
+        self._owner.ended(self)
+        log.info(
+            "Association of {aet} at {address} ended: {counts}",
+            aet=self.calling_aet,
+            address=self._address,
+            counts=", ".join(f"{count} {name}" for name, count in self._counts.items()) or "nothing was asked",
+        )
+
+    def _abort(self, details: str) -> None:
+        log.warn(
+            "Association of {aet} at {address} aborted: {details}",
+            aet=self.calling_aet,
+            address=self._address,
+            details=details,
+        )
+        self.layer.abort()
+
+    # Messages
+
+    def _open_sink(self, context_id: int, command: Command) -> DataSink:
+        abstract_syntax, transfer_syntax = self._contexts[context_id]
+        if command.field != dimse.C_STORE_RQ or abstract_syntax == VERIFICATION:
+            return Unwanted()
+        if not self._services.acceptance.is_allowed(Operation.STORE, self.calling_aet, self._address):
+            return Unwanted()
+        return ReceivedObject(command, transfer_syntax, self._services.limits, self.layer.transport)
+
+    def _received(self, message: Message) -> None:
+        self._waiting.append(message)
+        if len(self._waiting) > _AHEAD and not self._paused:
+            self._paused = True
+            self.layer.transport.pauseProducing()
+        self._next()
+
+    def _next(self) -> None:
+        if self._busy or self._over:
+            return
+        if self._waiting:
+            self._busy = True
+            done: Deferred[None] = Deferred.fromCoroutine(self._serve(self._waiting.popleft()))
+            done.addErrback(self._unexpected)
+            done.addCallback(self._served)
+        elif self._release_asked:
+            self.layer.answer_release()
+            # The peer closes; or the timer does.
+            self.ended(None)
+        elif self._stopping:
+            self.layer.abort()
+
+    def _served(self, _: object) -> None:
+        self._busy = False
+        if self._paused and len(self._waiting) <= _AHEAD and not self._over:
+            self._paused = False
+            self.layer.transport.resumeProducing()
+        self._next()
+
+    def _unexpected(self, failure: Failure) -> None:
+        log.failure("A DICOM request failed in an unexpected way", failure)
+        self.layer.abort()
+
+    async def _serve(self, message: Message) -> None:
+        command = message.command
+        if command.field & dimse.RESPONSE or command.field == dimse.C_CANCEL_RQ:
+            # Nothing was asked that this could answer or cancel.
+            return
+        status, comment = dimse.SUCCESS, ""
+        try:
+            async with _Turn(self._services.operations):
+                await self._carry_out(message)
+        except OrthancError as e:
+            status, comment = e.dimse_status, e.details or str(e)
+        except Exception:  # noqa: BLE001 - any exception becomes a status
+            log.failure("A DICOM request failed")
+            status, comment = DIMSE_CANNOT_UNDERSTAND, "Internal error"
+        if status:
+            log.info("Request answered by status {status:#06x}: {comment}", status=status, comment=comment)
+        self._send(message.context_id, dimse.response(command, status, comment))
+
+    async def _carry_out(self, message: Message) -> None:
+        command = message.command
+        if command.field == dimse.C_ECHO_RQ:
+            self._count("C-ECHO")
+            if not self._services.acceptance.is_allowed(Operation.ECHO, self.calling_aet, self._address):
+                raise OrthancError("C-ECHO is not allowed", dimse_status=dimse.NOT_AUTHORIZED)
+        elif command.field == dimse.C_STORE_RQ and isinstance(message.sink, ReceivedObject):
+            self._count("C-STORE")
+            await message.sink.store(self._services.ingest, self._origin())
+            self._services.metrics.add("orthanctw_dicom_stored_total")
+        elif command.field == dimse.C_STORE_RQ:
+            raise OrthancError("C-STORE is not allowed", dimse_status=dimse.NOT_AUTHORIZED)
+        else:
+            raise OrthancError("This operation is not offered", dimse_status=dimse.UNRECOGNIZED_OPERATION)
+
+    def _count(self, name: str) -> None:
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _origin(self) -> Origin:
+        return Origin(
+            kind=OriginKind.DICOM_PROTOCOL,
+            remote_ip=self._address,
+            remote_aet=self.calling_aet,
+            called_aet=self.called_aet,
+        )
+
+    def _send(self, context_id: int, command: bytes) -> None:
+        if self._over:
+            return
+        for values in dimse.fragments(context_id, command, is_command=True, maximum_length=self._peer_maximum):
+            self.layer.send(values)
+
+    def stop(self) -> None:
+        """Abort, but let a request that is being carried out end and be answered."""
+        self._stopping = True
+        self._next()
+
+
+class _Turn:
+    """A permit of a semaphore, for the length of a block."""
+
+    def __init__(self, semaphore: DeferredSemaphore) -> None:
+        self._semaphore = semaphore
+
+    async def __aenter__(self) -> None:
+        await self._semaphore.acquire()
+
+    async def __aexit__(self, *_: Any) -> None:
+        self._semaphore.release()
