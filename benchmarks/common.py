@@ -30,10 +30,10 @@ _BLOCK = 1024 * 1024
 
 
 class ObjectSource:
-    """CT objects that differ in their SOP instance UID (and, when asked, study and series)."""
+    """CT objects that differ in their SOP instance UID; `tags` are those of all, by keyword."""
 
-    def __init__(self, rows: int, columns: int) -> None:
-        self._template = _template(rows, columns)
+    def __init__(self, rows: int, columns: int, **tags: Any) -> None:
+        self._template = _template(rows, columns, **tags)
         self._places = _find_all(self._template, _PLACE.encode())
 
     def make(self, number: int) -> bytes:

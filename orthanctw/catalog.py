@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import attrs
 
@@ -18,24 +18,24 @@ from orthanctw.model import Expanded, MetadataType, Resource, ResourceLevel, Ser
 from orthanctw.stability import StabilityMonitor
 
 
-class Content(enum.Flag):
-    """Groups of fields of a resource's JSON (``response-content``)."""
+class Content:
+    """Groups of fields of a resource's JSON (``response-content``), as bits: enumerations cost too much here."""
 
-    MAIN_DICOM_TAGS = enum.auto()
-    METADATA = enum.auto()
-    CHILDREN = enum.auto()
-    PARENT = enum.auto()
-    LABELS = enum.auto()
-    STATUS = enum.auto()
-    IS_STABLE = enum.auto()
-    IS_PROTECTED = enum.auto()
-    ATTACHMENTS = enum.auto()
+    MAIN_DICOM_TAGS: Final = 1
+    METADATA: Final = 2
+    CHILDREN: Final = 4
+    PARENT: Final = 8
+    LABELS: Final = 16
+    STATUS: Final = 32
+    IS_STABLE: Final = 64
+    IS_PROTECTED: Final = 128
+    ATTACHMENTS: Final = 256
     #: Fields at the root that older clients expect: LastUpdate, IndexInSeries, FileSize ...
-    ROOT_FIELDS = enum.auto()
+    ROOT_FIELDS: Final = 512
 
 
 #: What ``expand`` and a single resource show.
-EXPANDED = (
+EXPANDED: Final = (
     Content.MAIN_DICOM_TAGS
     | Content.STATUS
     | Content.PARENT
@@ -45,7 +45,7 @@ EXPANDED = (
     | Content.IS_PROTECTED
     | Content.ROOT_FIELDS
 )
-CONTENT_NAMES: Mapping[str, Content] = {
+CONTENT_NAMES: Mapping[str, int] = {
     "MainDicomTags": Content.MAIN_DICOM_TAGS,
     "Metadata": Content.METADATA,
     "Children": Content.CHILDREN,
@@ -62,7 +62,7 @@ CONTENT_NAMES: Mapping[str, Content] = {
 class Wanted:
     """What is to be shown of each resource, and in which format of tags."""
 
-    content: Content = EXPANDED
+    content: int = EXPANDED
     requested_tags: tuple[int, ...] = ()
     format: TagFormat = TagFormat.SIMPLIFY
 

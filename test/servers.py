@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -215,7 +216,9 @@ class ServerProcess:
         return str(answer.json()["ID"])
 
 
-def ct_image(number: int, *, series: int = 1, study: int = 1, patient: str = "ID", name: str = "A^B", side: int = 16) -> bytes:
+def ct_image(
+    number: int, *, series: int = 1, study: int = 1, patient: str = "ID", name: str = "A^B", side: int = 16
+) -> bytes:
     """A CT image as a DICOM file: its pixels depend on its number, its UIDs on the numbers."""
     root = f"1.2.826.0.1.3680043.9.7433.{study}"
     sop = f"{root}.{series}.{number}"
@@ -236,3 +239,17 @@ def ct_image(number: int, *, series: int = 1, study: int = 1, patient: str = "ID
         + b"".join(element(tag, "US", struct.pack("<H", value)) for tag, value in short.items())
         + element(0x7FE00010, "OW", struct.pack("<H", number & 0xFFFF) * (side * side))
     )
+
+
+_shared: dict[type, tuple[tempfile.TemporaryDirectory[str], ServerProcess]] = {}
+
+
+def shared_server(owner: type, options: Mapping[str, Any] | None = None) -> ServerProcess:
+    """The server that the tests of a class share, running. It ends, and its folder goes, with the tests' process."""
+    if owner not in _shared:
+        folder = tempfile.TemporaryDirectory(prefix="orthanctw-test-")
+        _shared[owner] = (folder, ServerProcess(Path(folder.name), options=options))
+    server = _shared[owner][1]
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+    return server

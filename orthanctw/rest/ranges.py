@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from orthanctw.errors import BadRange, BadRequest
 from orthanctw.interfaces import IReader, IStorageArea
 from orthanctw.model import Attachment
 from orthanctw.rest.call import Call
 from orthanctw.rest.reply import BINARY, Headers, Reply
+
+
+_RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,40})-([0-9]{0,40})\s*\Z", re.IGNORECASE)
 
 
 def parse_range(text: str, size: int) -> tuple[int, int]:
@@ -19,18 +24,14 @@ def parse_range(text: str, size: int) -> tuple[int, int]:
     BadRange
         The start lies beyond the end.
     """
-    unit, _, span = text.partition("=")
-    first_text, dash, last_text = span.strip().partition("-")
-    if unit.strip().lower() != "bytes" or not dash:
+    match = _RANGE.match(text)
+    if match is None:
         raise BadRequest("Only a single range of bytes can be asked for")
-    try:
-        # A missing start is 0: clients of Orthanc depend on it, though RFC 9110 means the last bytes.
-        first = int(first_text) if first_text else 0
-        last = int(last_text) if last_text else size - 1
-    except ValueError as e:
-        raise BadRequest("Only a single range of bytes can be asked for") from e
-    last = min(last, size - 1)
-    if first < 0 or first > last:
+    first_text, last_text = match.groups()
+    # A missing start is 0: clients of Orthanc depend on it, though RFC 9110 means the last bytes.
+    first = int(first_text or 0)
+    last = min(int(last_text or size), size - 1)
+    if first > last:
         raise BadRange("The range starts beyond the end")
     return first, last
 

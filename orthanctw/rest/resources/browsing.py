@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orthanctw.catalog import CONTENT_NAMES, EXPANDED, Catalog, Content, View, Wanted
+from orthanctw.catalog import CONTENT_NAMES, EXPANDED, Catalog, View, Wanted
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.jsonforms import TagFormat
 from orthanctw.errors import (
@@ -58,9 +58,9 @@ def parse_tags(dictionary: Dictionary, texts: Sequence[str]) -> tuple[int, ...]:
         raise BadRequest(f"Unknown tag: {e.details}") from e
 
 
-def parse_content(names: Sequence[str]) -> Content:
+def parse_content(names: Sequence[str]) -> int:
     """Groups of fields by name; ParameterOutOfRange for an unknown one."""
-    content = Content(0)
+    content = 0
     for name in names:
         if name != "RequestedTags":
             if name not in CONTENT_NAMES:
@@ -69,8 +69,13 @@ def parse_content(names: Sequence[str]) -> Content:
     return content
 
 
+_PLAIN = Wanted()
+
+
 def wanted_of(call: Call, dictionary: Dictionary) -> Wanted:
     """What the query string asks to be shown of each resource."""
+    if not call.arguments:
+        return _PLAIN
     requested = call.arguments.get("requested-tags", call.arguments.get("requestedTags", ""))
     tags = parse_tags(dictionary, [text for text in requested.split(";") if text])
     names = [name for name in call.arguments.get("response-content", "").split(";") if name]
