@@ -7,14 +7,15 @@ are those of DCMTK's private dictionary, in a data file of ours.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Final
 
 import attrs
-from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 
 from orthanctw.errors import UnknownDicomTag
 
@@ -35,6 +36,25 @@ _TAG_TEXT: Final = re.compile(r"([0-9a-fA-F]{4})[,-]?([0-9a-fA-F]{4})\Z")
 PrivateTags = Mapping[int, tuple[str, str]]
 
 
+def _standard_tables() -> tuple[Mapping[int, tuple[str, ...]], Mapping[str, tuple[str, ...]]]:
+    """pydicom's tables of elements and of repeating groups.
+
+    Their module is loaded by its file: importing the package pydicom brings numpy with it and would double the time
+    that a start takes.
+    """
+    package = importlib.util.find_spec("pydicom")
+    assert package is not None and package.submodule_search_locations
+    path = os.path.join(package.submodule_search_locations[0], "_dicom_dict.py")
+    spec = importlib.util.spec_from_file_location("orthanctw.dicom._standard_tables", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.DicomDictionary, module.RepeatersDictionary
+
+
+_ELEMENTS, _REPEATING = _standard_tables()
+
+
 def _printed(tag: int, keyword: str, status: str) -> str:
     retired = status == "Retired" and tag not in _NOT_RETIRED and tag not in _MAIN_NAMES
     return _RETIRED + keyword if retired else keyword
@@ -42,7 +62,7 @@ def _printed(tag: int, keyword: str, status: str) -> str:
 
 _STANDARD: Final[dict[int, tuple[str, str]]] = {
     tag: (_FROM_AMBIGUOUS.get(vr, vr), _printed(tag, keyword, status))
-    for tag, (vr, _vm, _name, status, keyword) in DicomDictionary.items()
+    for tag, (vr, _vm, _name, status, keyword) in _ELEMENTS.items()
     if keyword
 }
 _REPEATERS: Final = [
@@ -51,7 +71,7 @@ _REPEATERS: Final = [
         int(re.sub("[^x]", "0", mask).replace("x", "f"), 16) ^ 0xFFFFFFFF,
         (_FROM_AMBIGUOUS.get(vr, vr), _printed(0, keyword, status)),
     )
-    for mask, (vr, _vm, _name, status, keyword) in RepeatersDictionary.items()
+    for mask, (vr, _vm, _name, status, keyword) in _REPEATING.items()
 ]
 
 
