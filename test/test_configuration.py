@@ -276,7 +276,6 @@ class LoadTests(SynchronousTestCase):
             (
                 "Plugins: shared libraries cannot be loaded",
                 "DeidentifyLogsDicomVersion: has no effect yet",
-                "DicomServerEnabled: on, but there is no DICOM server yet",
                 "PythonScript: has no effect yet",
             ),
         )

@@ -122,7 +122,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(settings.network.https_ca_certificates, "")
         self.assertIs(settings.storage.maximum_storage_mode, StorageMode.RECYCLE)
         self.assertEqual(settings.orthanctw, Orthanctw())
-        self.assertEqual(settings.warnings, ("DicomServerEnabled: on, but there is no DICOM server yet",))
+        self.assertEqual(settings.warnings, ())
 
     def test_every_default_may_be_written(self) -> None:
         """A document that gives every option its default gives the default settings without a warning."""

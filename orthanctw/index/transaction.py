@@ -144,6 +144,10 @@ class Transaction:
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
+    def skip_row_number(self) -> None:
+        """A transaction of its own that changes a page and nothing that matters; `load` has to follow."""
+        self.connection.execute("UPDATE counters SET last_resource = last_resource + 1")
+
     # What operations do
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Carry out a statement, which sees everything that was done before."""

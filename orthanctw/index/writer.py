@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import OrthancError
+from orthanctw.errors import FullStorage, OrthancError
 from orthanctw.index.connection import extend_journal, translate
 from orthanctw.index.transaction import Transaction
 from orthanctw.threads import Call, SerialWorker
@@ -108,6 +108,8 @@ class IndexWriter(SerialWorker):
             self._transaction.commit()
         except Exception as error:  # noqa: BLE001 - whatever it is, the writer goes on
             self._roll_back()
+            if place is None and isinstance(translate(error), FullStorage):
+                self._cover_failed_commit()
             return error, place
         return None, None
 
@@ -117,6 +119,17 @@ class IndexWriter(SerialWorker):
             self._transaction.roll_back()
         except sqlite3.Error:
             _log.failure("The index could not roll back")
+
+    def _cover_failed_commit(self) -> None:
+        """Write over what a commit may have left in the journal.
+
+        Where only the sync has failed it is complete there, and would be taken as valid after a sudden death.
+        """
+        try:
+            self._transaction.skip_row_number()
+        except sqlite3.Error:
+            # Its pages may be in place although it failed too, and that is all that it is for.
+            self._roll_back()
 
     def _checkpoint(self, mode: str) -> None:
         self._checkpointed = self._connection.total_changes

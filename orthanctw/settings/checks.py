@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 #: Numbers of metadata and attachments that usual plugins take.
 _RESERVED_METADATA = {4200: "the whole-slide imaging plugin"}
 _RESERVED_ATTACHMENTS = {4301: "the DICOMweb plugin"}
-_SERVER = "DicomServerEnabled"
 
 
 def check(settings: Settings, given: Mapping[str, object], place: Place) -> None:
@@ -83,11 +82,7 @@ def _warn_without_effect(settings: Settings, given: Mapping[str, object], place:
         for field, declared in options_of(type(section)):
             if declared.state is not State.LATER:
                 continue
-            if declared.name == _SERVER:
-                # The other way round: what has no effect is its default.
-                if settings.dicom.dicom_server_enabled:
-                    place.key(_SERVER).warn("on, but there is no DICOM server yet")
-            elif getattr(section, field) != getattr(defaults, field):
+            if getattr(section, field) != getattr(defaults, field):
                 # A path may differ from its default by its folder only: so what is written is compared, too.
                 for name in declared.names:
                     if given.get(name, declared.default) != declared.default:
