@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -62,16 +63,18 @@ LAST_START = 1001
 _STOP_INTERVAL = 0.02
 
 
-def check_foreign_index(folder: str) -> None:
-    """ConfigurationError when only an Orthanc has used the folder so far."""
-    ours, foreign = os.path.join(folder, DATABASE), os.path.join(folder, FOREIGN_DATABASE)
-    if os.path.exists(foreign) and not os.path.exists(ours):
-        raise ConfigurationError(
-            [
-                f"StorageDirectory: {folder} holds the index of an Orthanc and none of orthanctw; "
-                "`orthanctw --import` takes it over, its files stay as they are"
-            ]
-        )
+def check_foreign_index(settings: Settings) -> None:
+    """ConfigurationError when only an Orthanc has used the folders so far."""
+    if os.path.exists(os.path.join(index_folder(settings), DATABASE)):
+        return
+    for folder in (settings.storage.storage_directory, index_folder(settings)):
+        if os.path.exists(os.path.join(folder, FOREIGN_DATABASE)):
+            raise ConfigurationError(
+                [
+                    f"StorageDirectory: {folder} holds the index of an Orthanc and none of orthanctw; "
+                    "`orthanctw --import` takes it over, its files stay as they are"
+                ]
+            )
 
 
 def index_folder(settings: Settings) -> str:
@@ -81,7 +84,7 @@ def index_folder(settings: Settings) -> str:
 
 def check_folders(settings: Settings) -> None:
     """Refuse folders that cannot be used, before a daemon forks. Holds nothing. Raises ConfigurationError."""
-    check_foreign_index(index_folder(settings))
+    check_foreign_index(settings)
     FilesystemStorage.check_free(settings.storage.storage_directory)
 
 
@@ -275,8 +278,8 @@ class Server:
             started.append(self._stop_pools)
             await self.storage.open()
             started.append(self.storage.close)
-            check_foreign_index(self._index_folder)
-            os.makedirs(self._index_folder, mode=0o750, exist_ok=True)
+            check_foreign_index(self.settings)
+            self._make_index_folder()
             await self.index.open()
             started.append(self.index.close)
             await self._repair()
@@ -285,6 +288,12 @@ class Server:
             for stop in reversed(started):
                 await stop()
             raise
+
+    def _make_index_folder(self) -> None:
+        try:
+            os.makedirs(self._index_folder, mode=0o750, exist_ok=True)
+        except OSError as e:
+            raise ConfigurationError([f"IndexDirectory: cannot be made: {self._index_folder}: {e.strerror}"]) from e
 
     async def _repair(self) -> None:
         last = await self.index.global_property(LAST_START)
@@ -317,8 +326,8 @@ class Server:
     ) -> None:
         try:
             ports.append(self._reactor.listenTCP(port, factory, interface=address, backlog=511))
-        except OSError as e:
-            raise ConfigurationError([f"{option}: cannot listen on {port}: {e}"]) from e
+        except CannotListenError as e:
+            raise ConfigurationError([f"{option}: cannot listen on {port}: {e.socketError}"]) from e
 
     @property
     def http_port(self) -> int:

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from orthanctw import __version__
 from orthanctw.errors import ConfigurationError, OrthancError
 from orthanctw.log import LineObserver, LogLevels
-from orthanctw.server import Server
+from orthanctw.server import Server, check_folders
 from orthanctw.settings import RunOptions, Settings
 
 log = Logger(namespace="orthanctw.generic")
@@ -45,6 +45,10 @@ class LogFile:
         old, self._stream = self._stream, stream
         if old is not sys.stderr:
             old.close()
+
+    @property
+    def is_file(self) -> bool:
+        return self._stream is not sys.stderr
 
     def write(self, text: str) -> int:
         return self._stream.write(text)
@@ -103,7 +107,11 @@ class OrthancService(MultiService):
     def _start_failed(self, failure: Failure) -> None:
         self.failed = True
         if isinstance(failure.value, OrthancError):
-            log.critical("The server cannot start: {reason}", reason=failure.value.details or str(failure.value))
+            reason = failure.value.details or str(failure.value)
+            log.critical("The server cannot start: {reason}", reason=reason)
+            if self.log_file.is_file:
+                # Whoever started it does not look into the log.
+                sys.stderr.write(f"orthanctw: The server cannot start: {reason}\n")
         else:
             log.failure("The server cannot start", failure)
         self._shut_down()
@@ -171,11 +179,20 @@ class OrthancService(MultiService):
 
 
 def run(settings: Settings, options: RunOptions) -> int:
-    """Run the server in the foreground until a signal ends it; the exit code of the process."""
+    """Run the server in the foreground until a signal ends it; the exit code of the process.
+
+    What keeps it from starting is printed to the standard error, and the code is 1 then.
+    """
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    service = OrthancService(reactor, settings, options)
+    try:
+        check_folders(settings)
+        service = OrthancService(reactor, settings, options)
+    except ConfigurationError as e:
+        for problem in e.problems:
+            sys.stderr.write(f"orthanctw: {problem}\n")
+        return 1
     globalLogBeginner.beginLoggingTo([service.observer], redirectStandardIO=False)
     reactor.callWhenRunning(service.startService)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)

@@ -44,12 +44,16 @@ def makeService(options: Options) -> IService:
     # twistd changes to "/" when it forks.
     paths = tuple(os.path.abspath(path) for path in options.paths)
     try:
-        settings = load(paths, os.environ)
-        check_folders(settings)
+        return _make_service(options, paths)
     except ConfigurationError as e:
         for problem in e.problems:
             sys.stderr.write(f"orthanc: {problem}\n")
         raise SystemExit(1) from None
+
+
+def _make_service(options: Options, paths: tuple[str, ...]) -> IService:
+    settings = load(paths, os.environ)
+    check_folders(settings)
     level = "trace" if options["trace"] else "verbose" if options["verbose"] else "default"
     run_options = RunOptions(
         paths=paths,

@@ -183,9 +183,9 @@ class ServerProcess:
 
     def kill(self) -> None:
         """End the process at once, as a power cut does to it."""
-        if self.process is not None and self.process.poll() is None:
-            self.signal(signal.SIGKILL)
-        self.wait()
+        if self.process is not None:
+            self.process.kill()
+            self.wait()
 
     def printed(self) -> str:
         """All that the process and those before it in this folder have printed."""

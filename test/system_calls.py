@@ -11,7 +11,7 @@ import attrs
 
 from test.servers import PATIENCE, wait_until
 
-_LINE = re.compile(r"^(?P<thread>\d+) (?P<text>.*)$")
+_LINE = re.compile(r"^(?P<thread>\d+) +(?P<text>.*)$")
 _RESUMED = re.compile(r"^<\.\.\. \w+ resumed>")
 _CALLED = re.compile(r"^(?P<name>\w+)\(")
 

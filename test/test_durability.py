@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import threading
 from pathlib import Path
 
@@ -50,9 +51,8 @@ class OrderTests(SynchronousTestCase):
             self.last(before, "fdatasync", journal),
             answer,
         ]
-        for one, other in zip(steps, steps[1:], strict=False):
-            self.assertIsNotNone(one.ended, one.text)
-            self.assertLess(one.ended, other.begun, (one.text, other.text))
+        for one, other in itertools.pairwise(steps):
+            self.assertTrue(one.ended is not None and one.ended < other.begun, (one.text, other.text))
 
     def server(self) -> ServerProcess:
         return shared_server(type(self), {"Orthanctw": {"SpoolThresholdKB": _THRESHOLD_KB}})
