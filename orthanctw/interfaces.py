@@ -285,6 +285,15 @@ class IStorageArea(Interface):
     def close() -> Deferred[None]:
         """Give the lock back."""
 
+    def holds_objects() -> Deferred[bool]:
+        """Whether any object lies in the storage area."""
+
+    def mark() -> Deferred[str]:
+        """What `set_mark` wrote last: tells whether index and storage area belong together."""
+
+    def set_mark(mark: str) -> Deferred[None]:
+        """Write a text, durably."""
+
     def spool() -> ISpool:
         """A new file to receive into."""
 

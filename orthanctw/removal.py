@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from twisted.logger import Logger
 
+from orthanctw.errors import ServiceUnavailable
 from orthanctw.events import EventBus
 from orthanctw.interfaces import IIndex, IStorageArea
 from orthanctw.model import Deleted, ResourceLevel
@@ -40,8 +41,13 @@ class Removal:
 
     async def remove_files(self, uuids: Sequence[str]) -> None:
         """Remove files that no row refers to; those that cannot go now are tried again at the next start."""
-        if uuids:
+        if not uuids:
+            return
+        try:
             await self._index.forget_removals(await self._storage.remove(uuids))
+        except ServiceUnavailable:
+            # The server has stopped meanwhile.
+            log.debug("{count} files are left to the next start", count=len(uuids))
 
     async def repair(self, last_start: float) -> None:
         """After a start: remove what an interrupted process left.

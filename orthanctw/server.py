@@ -280,6 +280,7 @@ class Server:
             started.append(self.storage.close)
             check_foreign_index(self.settings)
             self._make_index_folder()
+            await self._refuse_strange_files()
             await self.index.open()
             started.append(self.index.close)
             await self._repair()
@@ -295,11 +296,27 @@ class Server:
         except OSError as e:
             raise ConfigurationError([f"IndexDirectory: cannot be made: {self._index_folder}: {e.strerror}"]) from e
 
+    async def _refuse_strange_files(self) -> None:
+        """A new index would know nothing of the files that are there, and take them for the strays of a crash."""
+        path = os.path.join(self._index_folder, DATABASE)
+        if not os.path.exists(path) and await self.storage.holds_objects():
+            raise ConfigurationError(
+                [
+                    f"StorageDirectory: {self.storage.root} holds objects, but there is no index {path}: "
+                    "put the index back, or choose another folder"
+                ]
+            )
+
     async def _repair(self) -> None:
-        last = await self.index.global_property(LAST_START)
+        last: str | None = await self.index.global_property(LAST_START)
         if last is not None:
-            await self.removal.repair(float(last))
-        await self.index.set_global_property(LAST_START, str(self._wall_clock()))
+            if last == await self.storage.mark():
+                await self.removal.repair(float(last))
+            else:
+                log.warn("Index and storage area are not of the same run (a backup was put back?): no file is removed")
+        now = str(self._wall_clock())
+        await self.index.set_global_property(LAST_START, now)
+        await self.storage.set_mark(now)
 
     def _listen(self) -> None:
         http, dicom = self.settings.http, self.settings.dicom

@@ -25,6 +25,8 @@ BUSY_TIMEOUT: Final = 5.0
 _CACHE_KIB: Final = 32768
 _MMAP_BYTES: Final = 1 << 28
 _JOURNAL_BYTES: Final = 64 << 20
+#: Free room on the disk, in sizes of the journal, below which it is not extended.
+_ROOM_FACTOR: Final = 16
 #: What the journal has from the start: to write over a file costs two thirds of what it costs to let it grow.
 _JOURNAL_START: Final = 16 << 20
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -62,13 +64,24 @@ def connect_writer(path: str, synchronous: str = "FULL", *, busy_timeout: float 
 
 
 def extend_journal(connection: sqlite3.Connection) -> None:
-    """Let the journal of a connection have its usual size. Raises OSError and sqlite3.Error."""
+    """Let the journal of a connection have its usual size, when the disk has plenty of room.
+
+    Raises OSError and sqlite3.Error; then the journal is as before.
+    """
     path = connection.execute("PRAGMA database_list").fetchone()[2] + "-wal"
+    room = os.statvfs(os.path.dirname(path))
+    if room.f_bavail * room.f_frsize < _ROOM_FACTOR * _JOURNAL_START:
+        return
     # Appended: whatever another program may write meanwhile, this is behind it, and zeros are no frame of a journal.
     with open(path, "ab", buffering=0) as journal:
-        for _ in range((_JOURNAL_START - journal.tell()) >> 20):
-            journal.write(bytes(1 << 20))
-        os.fsync(journal.fileno())
+        size = journal.tell()
+        try:
+            for _ in range((_JOURNAL_START - size) >> 20):
+                journal.write(bytes(1 << 20))
+            os.fsync(journal.fileno())
+        except OSError:
+            journal.truncate(size)
+            raise
 
 
 def translate(error: Exception) -> OrthancError:

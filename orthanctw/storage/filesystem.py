@@ -113,8 +113,11 @@ class FilesystemStorage:
             os.close(fd)
             raise
         self._lock_fd = fd
-        for name in os.listdir(self._spool):
-            os.unlink(os.path.join(self._spool, name))
+        try:
+            for name in os.listdir(self._spool):
+                os.unlink(os.path.join(self._spool, name))
+        except OSError as e:
+            raise ConfigurationError([f"StorageDirectory: cannot be cleaned: {self._spool}: {e.strerror}"]) from e
 
     @staticmethod
     def check_free(root: str) -> None:
@@ -131,6 +134,31 @@ class FilesystemStorage:
 
     def open(self) -> Deferred[None]:
         return self._pool.call(self.lock)
+
+    def holds_objects(self) -> Deferred[bool]:
+        return self._pool.call(self._holds_objects)
+
+    def _holds_objects(self) -> bool:
+        for outer in _hexadecimal_folders(self.root):
+            for inner in _hexadecimal_folders(outer):
+                with os.scandir(inner) as entries:
+                    if any(is_uuid(entry.name) for entry in entries):
+                        return True
+        return False
+
+    def mark(self) -> Deferred[str]:
+        return self._pool.call(lambda: os.pread(self._lock_fd, 1024, 0).decode("ascii", "replace"))
+
+    def set_mark(self, mark: str) -> Deferred[None]:
+        return self._pool.call(self._set_mark, mark)
+
+    def _set_mark(self, mark: str) -> None:
+        try:
+            os.ftruncate(self._lock_fd, 0)
+            os.pwrite(self._lock_fd, mark.encode("ascii"), 0)
+            os.fsync(self._lock_fd)
+        except OSError as e:
+            raise write_error(e) from e
 
     def close(self) -> Deferred[None]:
         return self._pool.call(self._unlock)
