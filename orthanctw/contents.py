@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from orthanctw.catalog import Catalog
-from orthanctw.dicom.content import Children, InlineValue, resolve
+from orthanctw.dicom.content import ByteRange, Children, InlineValue, resolve
 from orthanctw.dicom.jsonforms import RangeReader
 from orthanctw.errors import UnknownResource
-from orthanctw.interfaces import IStorageArea
+from orthanctw.interfaces import IReader, IStorageArea
 from orthanctw.model import Attachment, AttachmentType, ResourceLevel
 
 T = TypeVar("T")
+#: Bytes of an element that are read at once; more are streamed.
+_AT_ONCE = 1024 * 1024
 
 
 class Contents:
@@ -41,8 +43,8 @@ class Contents:
         result: T = await self.storage.call(run)
         return result
 
-    async def element(self, public_id: str, path: Sequence[str]) -> Children | bytes:
-        """What lies at a path of tags and item numbers: names of children, or bytes.
+    async def element(self, public_id: str, path: Sequence[str]) -> Children | bytes | IReader:
+        """What lies at a path of tags and item numbers: names of children, or bytes, many of them as a reader.
 
         Raises
         ------
@@ -53,14 +55,24 @@ class Contents:
         """
         attachment = await self.attachment(public_id)
         header = await self._catalog.header(public_id)
-        found: Children | bytes = await self.storage.call(self._element, attachment, header.transfer_syntax, path)
+        found: Children | bytes | ByteRange = await self.storage.call(
+            self._element, attachment, header.transfer_syntax, path
+        )
+        if isinstance(found, ByteRange):
+            reader: IReader = await self.storage.reader(attachment, found.offset, found.length)
+            return reader
         return found
 
-    def _element(self, attachment: Attachment, transfer_syntax: str, path: Sequence[str]) -> Children | bytes:
+    def _element(
+        self, attachment: Attachment, transfer_syntax: str, path: Sequence[str]
+    ) -> Children | bytes | ByteRange:
+        """A range that is too long for the memory comes back as it is."""
         with self.storage.map(attachment) as buffer:
             found = resolve(buffer, transfer_syntax, path, dictionary=self._catalog.dictionary)
             if isinstance(found, Children):
                 return found
             if isinstance(found, InlineValue):
                 return found.value
-            return bytes(buffer[found.offset : found.offset + found.length])
+            if found.length > _AT_ONCE and found.swap == 1:
+                return found
+            return found.little_endian(bytes(buffer[found.offset : found.offset + found.length]))

@@ -45,6 +45,7 @@ from orthanctw.model import (
 )
 from orthanctw.removal import Removal
 from orthanctw.stability import StabilityMonitor, timestamp
+from orthanctw.threads import shield
 
 log = Logger(namespace="orthanctw.generic")
 _SOP_CLASS_UID = 0x00080016
@@ -120,6 +121,7 @@ class Ingest:
         self._wall_clock = wall_clock
         self._options = options
         self._filters = list(filters)
+        self._removing: set[Deferred[None]] = set()
         self._signatures = {level: main_tags.signature(level) for level in ResourceLevel}
 
     async def store(
@@ -205,7 +207,14 @@ class Ingest:
             unused = (*unused, attachment.uuid)
         if unused:
             removed: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(unused))
+            self._removing.add(removed)
             removed.addErrback(_removal_failed)
+            removed.addCallback(lambda _: self._removing.discard(removed))
+
+    async def settle(self) -> None:
+        """Wait for the files that are being removed behind answers that were given."""
+        while self._removing:
+            await shield(next(iter(self._removing)))
 
     def _prepare(
         self, scanned: ScannedFile, ids: tuple[str, str, str, str], origin: Origin

@@ -371,6 +371,7 @@ class Server:
             await deferLater(self._reactor, _STOP_INTERVAL)
         self.site.abort()
         self.stability.stop()
+        await self.ingest.settle()
         await self.index.close()
         await self.storage.close()
         await self._stop_pools()

@@ -7,15 +7,17 @@ never by what a header announces.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, TypeAlias
 
 import attrs
 from isal import igzip, isal_zlib
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.python.failure import Failure
 
 from orthanctw.errors import BadFileFormat, InexistentTag, OrthancError
 from orthanctw.ingest import Ingest, Ingested
@@ -28,7 +30,18 @@ _IN_FLIGHT = 8
 #: Inflated bytes below which the ratio does not matter.
 _RATIO_FLOOR = 64 * 1024 * 1024
 _DAMAGED: Any = isal_zlib.error
+#: What `zipfile` raises for a damaged member; NotImplementedError is a RuntimeError.
+_DAMAGED_MEMBER = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError, ValueError)
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
+#: Starts the entry of a member in the directory of a ZIP archive, which is as long as `_ENTRY_SIZE` at least.
+_ENTRY_SIGNATURE = b"PK\x01\x02"
+_ENTRY_SIZE = 46
+#: Starts a member, without its name.
+_MEMBER_SIZE = 30
+_ENCRYPTED = 0x1
+#: LZMA takes memory by a number in the archive.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_FormEvent: TypeAlias = MultipartSegment | bytes | bytearray | None
 
 
 @attrs.frozen(kw_only=True)
@@ -143,33 +156,37 @@ class Uploads:
         archive: zipfile.ZipFile = await self._storage.call(self._open_zip, body)
         semaphore = DeferredSemaphore(_IN_FLIGHT)
         pending: list[Deferred[Ingested | None]] = []
+        failures: list[Failure] = []
         try:
             for member in archive.infolist():
                 if member.is_dir():
                     continue
                 await semaphore.acquire()
+                if failures:
+                    break
                 stored = Deferred.fromCoroutine(self._store_member(archive, member, origin))
-                pending.append(stored)
+                stored.addErrback(failures.append)
                 stored.addBoth(_release, semaphore)
-            results = await gatherResults(pending, consumeErrors=True)
+                pending.append(stored)
         finally:
-            for stored in pending:
-                # What already runs must end before the archive is closed under it.
-                await stored.addErrback(lambda _: None)
+            # What already runs must end before the archive is closed under it.
+            results = [await stored for stored in pending]
             source = archive.fp
             archive.close()
             if source is not None:
                 source.close()
+        if failures:
+            failures[0].raiseException()
         return [result for result in results if result is not None]
 
     def _open_zip(self, body: bytes | ISpool) -> zipfile.ZipFile:
+        self._check_directory(body)
         try:
             archive = zipfile.ZipFile(_file(body))
             members = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as e:
+        except (zipfile.BadZipFile, struct.error, ValueError, OSError, NotImplementedError) as e:
             raise BadFileFormat("The ZIP archive is damaged") from e
-        if len(members) > self._limits.members:
-            raise BadFileFormat("The ZIP archive has too many members", http_status=413)
+        _check_members(members, archive.start_dir)
         # Judged before the first object is stored, so that a bomb leaves nothing behind.
         largest = max((member.file_size for member in members), default=0)
         total = sum(member.file_size for member in members)
@@ -177,9 +194,22 @@ class Uploads:
             raise _too_large()
         return archive
 
+    def _check_directory(self, body: bytes | ISpool) -> None:
+        """Refuse an archive of too many members before they are listed: each of them costs memory."""
+        if _size(body) <= self._limits.members * _ENTRY_SIZE:
+            return
+        buffer = body if isinstance(body, bytes) else body.map()
+        place, count = buffer.find(_ENTRY_SIGNATURE), 0
+        while place >= 0:
+            count += 1
+            if count > self._limits.members:
+                raise BadFileFormat("The ZIP archive has too many members", http_status=413)
+            place = buffer.find(_ENTRY_SIGNATURE, place + 1)
+
     async def _store_member(
         self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, origin: Origin
     ) -> Ingested | None:
+        """None for a member that is no DICOM object; a damaged one fails the whole archive."""
         content = await self._storage.call(self._extract, archive, member)
         try:
             return await self._ingest.store(content, origin)
@@ -192,7 +222,7 @@ class Uploads:
         try:
             with archive.open(member) as stream:
                 return self._gather(_read_chunks(stream.read), member.file_size)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as e:
+        except _DAMAGED_MEMBER as e:
             raise BadFileFormat("A member of the ZIP archive is damaged") from e
 
     # multipart
@@ -212,6 +242,25 @@ class Uploads:
                 raise BadFileFormat("The form is damaged") from e
             raise
         return parts
+
+
+def _check_members(members: Sequence[zipfile.ZipInfo], directory: int) -> None:
+    """BadFileFormat for an archive that cannot be read to its end: nothing of it is stored then.
+
+    `directory` is where its directory starts, in bytes.
+    """
+    end = 0
+    for member in sorted(members, key=lambda item: item.header_offset):
+        if member.flag_bits & _ENCRYPTED:
+            raise BadFileFormat("The ZIP archive is encrypted")
+        if member.compress_type not in _METHODS:
+            raise BadFileFormat("The ZIP archive is compressed by an unknown method")
+        if member.header_offset < end:
+            # A few bytes that stand for many members: no program but an attacker's writes such.
+            raise BadFileFormat("Members of the ZIP archive overlap")
+        end = member.header_offset + _MEMBER_SIZE + member.compress_size
+    if end > directory:
+        raise BadFileFormat("A member of the ZIP archive passes its end")
 
 
 def _size(body: bytes | ISpool) -> int:
@@ -249,7 +298,7 @@ def _form_parts(body: bytes | ISpool, boundary: str) -> Iterator[Iterator[bytes]
     """An iterator of chunks for every part; each must be used up before the next."""
     source = memoryview(body if isinstance(body, bytes) else body.map())
     with PushMultipartParser(boundary) as parser:
-        events: Iterator[MultipartSegment | bytearray | None] = (
+        events: Iterator[_FormEvent] = (
             event
             for start in range(0, len(source), CHUNK)
             for event in parser.parse(bytes(source[start : start + CHUNK]))
@@ -259,9 +308,8 @@ def _form_parts(body: bytes | ISpool, boundary: str) -> Iterator[Iterator[bytes]
                 yield _part_chunks(events)
 
 
-def _part_chunks(events: Iterator[MultipartSegment | bytearray | None]) -> Iterator[bytes]:
+def _part_chunks(events: Iterator[_FormEvent]) -> Iterator[bytes]:
     for event in events:
-        if event is None:
+        if event is None or isinstance(event, MultipartSegment):
             return
-        if isinstance(event, bytearray):
-            yield bytes(event)
+        yield bytes(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ IMAGE_CLASS = "1.2.840.10008.5.1.4.1.1.2"
 #: An identifier of the right form that no object has.
 NOBODY = "00000000-11111111-22222222-33333333-44444444"
 SPOOL = "orthanctw-spool"
+#: Bytes of a frame of a `LargeObject`.
+_FRAME = 1024 * 1024 * 2
 
 
 def dicom_object(
@@ -70,7 +73,7 @@ def dicom_object(
     return buffer.getvalue()
 
 
-def pixels(rows: int, columns: int, fill: int = 7) -> dict[str, object]:
+def pixels(rows: int, columns: int, fill: int = 7) -> dict[str, Any]:
     """Keywords of an 8-bit image for `dicom_object`."""
     return {
         "SamplesPerPixel": 1,
@@ -83,6 +86,49 @@ def pixels(rows: int, columns: int, fill: int = 7) -> dict[str, object]:
         "PixelRepresentation": 0,
         "PixelData": bytes([fill]) * (rows * columns),
     }
+
+
+@attrs.frozen
+class LargeObject:
+    """A multi-frame object of 2 MB a frame that is made while it is read."""
+
+    frames: int
+    sop: str = "1.2.1.1.1"
+
+    @property
+    def head(self) -> bytes:
+        """All before the pixels."""
+        image = pixels(1024, 1024)
+        image |= {"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelData": b""}
+        data = dicom_object(sop=self.sop, NumberOfFrames=str(self.frames), **image)
+        # The last element is that of the pixels, still empty.
+        return data[:-4] + (self.frames * _FRAME).to_bytes(4, "little")
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self.head) + self.frames * _FRAME
+
+    def chunks(self) -> Iterator[bytes]:
+        """The file."""
+        yield self.head
+        for number in range(self.frames):
+            yield number.to_bytes(2, "little") * (_FRAME // 2)
+
+    def md5(self) -> str:
+        """The digest of the file."""
+        digest = hashlib.md5(usedforsecurity=False)
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+def peak_memory(pid: int) -> int:
+    """The most memory that a process has had, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) // 1024
+    raise AssertionError("The process has no memory")
 
 
 def hierarchy() -> Iterator[bytes]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian
 
 from test.dicom_files import JPEG_BASELINE, dicom_file, encapsulated
 from test.dicom_files import element as element_of
@@ -168,7 +171,21 @@ class RawTests(RestCase):
         """Pixels that are not compressed are one block."""
         self.assertEqual(await self.client.json(f"{self.path}/PixelData"), ["0"])
         self.assertEqual((await self.client.get(f"{self.path}/7fe0-0010/0")).body, b"\7" * 15 + b"\0")
+        large = dicom_object(sop="1.2.1.1.2", **pixels(2000, 1000))
+        path = f"/instances/{(await self.client.store(large))['ID']}/content/7fe0-0010/0"
+        self.assertEqual((await self.client.get(path)).body, b"\7" * 2_000_000)
         self.assertEmpty(await self.client.get(f"{self.path}/7fe0-0010/1"), 404)
+
+    async def test_big_endian(self) -> None:
+        """Numbers of a big endian file are given in little endian, texts as they are."""
+        little = dcmread(io.BytesIO(dicom_object(sop="1.2.1.1.2", ImageComments="odd", **pixels(2, 3))))
+        little.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        little["PixelData"].VR = "OB"
+        buffer = io.BytesIO()
+        dcmwrite(buffer, little, implicit_vr=False, little_endian=False)
+        path = f"/instances/{(await self.client.store(buffer.getvalue()))['ID']}/content"
+        for tag, expected in (("Columns", b"\3\0"), ("ImageComments", b"odd "), ("7fe0-0010/0", b"\7" * 6)):
+            self.assertEqual((await self.client.get(f"{path}/{tag}")).body, expected)
 
     async def test_fragments(self) -> None:
         """Compressed pixels are an offset table and fragments."""

@@ -91,7 +91,8 @@ class MatchingTests(FindCase):
         """Characters that patterns of the database know stand for themselves."""
         names = ["A_B", "A%B", "A[B]", "A'B", 'A"B', "A^B C", "A.B", "A(B", "A\u00dfB", "日本^語"]
         for number, name in enumerate(names):
-            await self.client.store(dicom_object(f"X{number}", f"1.9.{number}", f"1.9.{number}.1", f"1.9.{number}.1.1", PatientName=name))
+            study = f"1.9.{number}"
+            await self.client.store(dicom_object(f"X{number}", study, f"{study}.1", f"{study}.1.1", PatientName=name))
         for number, name in enumerate(names):
             self.assertEqual(await self.patients({"PatientName": name}), [f"X{number}"], name)
             self.assertEqual(await self.patients({"PatientName": f"{name}*"}), [f"X{number}"], name)
@@ -276,10 +277,10 @@ class AnswerTests(FindCase):
 
     async def test_expand(self) -> None:
         """With Expand, what the resource shows of itself, in the format that is asked."""
-        for level, path in (("Patient", "patients"), ("Study", "studies"), ("Series", "series"), ("Instance", "instances")):
+        for level in ResourceLevel:
             for field, query in (("Expand", ""), ("Full", "?full"), ("Short", "?short"), ("Simplify", "?simplify")):
-                for item in await self.client.find(level, {}, **{"Expand": True, field: True}):
-                    self.assertEqual(item, await self.client.json(f"/{path}/{item['ID']}{query}"))
+                for item in await self.client.find(level.title, {}, **{"Expand": True, field: True}):
+                    self.assertEqual(item, await self.client.json(f"/{level.plural}/{item['ID']}{query}"))
 
     async def test_response_content(self) -> None:
         """ResponseContent chooses groups of fields and goes before Expand."""
@@ -306,7 +307,9 @@ class AnswerTests(FindCase):
                 "PatientComments": None,
             },
         )
-        (item,) = await self.client.find("Study", {"PatientID": "P1"}, RequestedTags=tags[:1], ResponseContent=["Labels"])
+        (item,) = await self.client.find(
+            "Study", {"PatientID": "P1"}, RequestedTags=tags[:1], ResponseContent=["Labels"]
+        )
         self.assertEqual(set(item), {"ID", "Type", "Labels", "RequestedTags"})
 
     async def test_bad_fields(self) -> None:
@@ -343,9 +346,10 @@ class AnswerTests(FindCase):
 
     async def test_no_object(self) -> None:
         """A body that is no JSON object."""
-        for text in (b"", b"{", b"nothing", b"\xff\xfe", b"[" * 100000, b'{"a":' * 100000, b"{}x", b"\x00", b'"\\ud800"', b"NaN"):
+        deep = (b"[" * 100000, b'{"a":' * 100000, b"[" * 5000 + b"]" * 5000)
+        for text in (b"", b"{", b"nothing", b"\xff\xfe", b"{}x", b"\x00", b"NaN", *deep):
             answer = await self.client.post("/tools/find", text)
-            self.assertError(answer, 400, 15 if text != b'"\\ud800"' else answer.json()["OrthancStatus"])
+            self.assertError(answer, 400, 15)
         for text in (b"[]", b"1", b"null", b'"x"', b"true"):
             self.assertError(await self.client.post("/tools/find", text), 400, 8)
 

@@ -235,8 +235,8 @@ class PageTests(RestCase):
 
     async def test_nothing_else(self) -> None:
         """Folders, unknown files and ways out of the folder are not found; writing is not allowed."""
-        for path in ("/app", "/app/", "/app/none.html", "/app/images", "/app/%2e%2e/%2e%2e/server.py", "/app/..%2f..%2f"):
-            self.assertIn((await self.client.get(path)).status, (404, 307), path)
+        for path in ("/app", "/app/", "/app/none.html", "/app/images", "/app/%2e%2e/server.py", "/app/..%2fserver.py"):
+            self.assertEqual((await self.client.get(path)).status, 404, path)
         self.assertEmpty(await self.client.get("/app/none.html"), 404)
         answer = await self.client.post("/app/explorer.html")
         self.assertEmpty(answer, 405)

@@ -9,13 +9,14 @@ import attrs
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
+from werkzeug.exceptions import MethodNotAllowed
 
 from orthanctw.errors import EmptyAnswer, ServiceUnavailable
 from orthanctw.identifiers import ORTHANC_ID_LENGTH
 from orthanctw.metrics import Metrics
 from orthanctw.model import Origin, OriginKind
 from orthanctw.rest.call import Call
-from orthanctw.rest.errors import render_failure
+from orthanctw.rest.errors import METHODS, render_failure
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.site import OrthancRequest, split_path
 from orthanctw.threads import shield
@@ -113,6 +114,8 @@ class RestApi:
 
     def _match(self, segments: tuple[str, ...], method: str) -> tuple[str, Mapping[str, Any]]:
         """The route of a path, and the parts of the path that it names. NotFound, MethodNotAllowed."""
+        if method not in METHODS:
+            raise MethodNotAllowed()
         # Most requests differ in the identifier alone, and the URL map takes its time.
         key = None
         if len(segments) > 1 and len(segments[1]) == ORTHANC_ID_LENGTH:
@@ -184,10 +187,11 @@ class _Headers(Mapping[str, str]):
         self._headers = request.requestHeaders
 
     def __getitem__(self, name: str) -> str:
-        values = self._headers.getRawHeaders(name)
+        # By bytes: as text, a header that is no UTF-8 would fail.
+        values = self._headers.getRawHeaders(name.encode("latin-1", "replace"))
         if not values:
             raise KeyError(name)
-        return values[-1]
+        return values[-1].decode("utf-8", "replace")
 
     def __iter__(self) -> Any:
         return iter(name.decode("latin-1").lower() for name, _ in self._headers.getAllRawHeaders())

@@ -12,7 +12,8 @@ from orthanctw.errors import EmptyAnswer, OrthancError, UnknownResource
 from orthanctw.rest.reply import TEXT, Reply, encode
 
 log = Logger(namespace="orthanctw.http")
-_METHOD_ORDER = ("GET", "POST", "PUT", "DELETE")
+#: In the order of Allow.
+METHODS = ("GET", "POST", "PUT", "DELETE")
 #: Methods that have a meaning below ``/webdav`` only; any other that is not in the order above is a mistake.
 _ELSEWHERE = frozenset(("OPTIONS", "PROPFIND"))
 
@@ -35,7 +36,7 @@ def describe(error: OrthancError, method: str, path: str) -> bytes:
 
 def not_allowed(methods: set[str]) -> Reply:
     """405, with the methods that the path has."""
-    allowed = ",".join(m for m in _METHOD_ORDER if m in methods)
+    allowed = ",".join(m for m in METHODS if m in methods)
     return Reply(content_type=None, status=405, headers=(("Allow", allowed),))
 
 
@@ -48,7 +49,7 @@ def render_failure(failure: Failure, method: str, path: str, *, described: bool 
         ``HttpDescribeErrors``; without it error bodies are empty.
     """
     error = failure.value
-    if isinstance(error, HTTPException) and method not in _METHOD_ORDER:
+    if isinstance(error, HTTPException) and method not in METHODS:
         error = EmptyAnswer(404 if method in _ELSEWHERE else 400)
     if isinstance(error, MethodNotAllowed):
         return not_allowed(set(error.valid_methods or ()))

@@ -10,7 +10,6 @@ from orthanctw.model import Attachment
 from orthanctw.rest.call import Call
 from orthanctw.rest.reply import BINARY, Headers, Reply
 
-
 _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,40})-([0-9]{0,40})\s*\Z", re.IGNORECASE)
 
 

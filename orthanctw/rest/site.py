@@ -143,12 +143,17 @@ class OrthancRequest(server.Request):
     def parseCookies(self) -> None:
         """Nothing here reads cookies."""
 
+    def _header(self, name: bytes) -> str | None:
+        # By bytes: as text, a header that is no UTF-8 would fail.
+        values = self.requestHeaders.getRawHeaders(name)
+        return values[0].decode("utf-8", "replace") if values else None
+
     def gotLength(self, length: int | None) -> None:
         options = self.channel.site.options
         self.body = Body(options.limits, self.transport)
         try:
             self.username = options.authenticator.authenticate(
-                self.client.host, self.requestHeaders.getRawHeaders("authorization", [None])[0]
+                self.client.host, self._header(b"authorization")
             )
             if length is not None and options.limits.refuses(length):
                 raise RequestTooLarge()
@@ -212,14 +217,14 @@ class OrthancRequest(server.Request):
             if query:
                 pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
                 self.arguments = {_text(name): _text(value) for name, value in pairs}
-        override = self.requestHeaders.getRawHeaders("x-http-method-override", [None])[0]
+        override = self._header(b"x-http-method-override")
         if override is None and method == "GET":
             override = self.arguments.get("_method")
         if override is not None:
             method = override.upper()
             if method not in _OVERRIDES and self.refused is None:
                 self.refused = EmptyAnswer(400)
-        self.method = method.encode("latin-1")
+        self.method = method.encode("latin-1", "replace")
         self.segments = split_path(path)
 
     def answer(self, reply: Reply) -> Deferred[None]:
@@ -269,7 +274,7 @@ class OrthancRequest(server.Request):
         return producer.done
 
     def _compress(self, body: bytes) -> tuple[bytes, str]:
-        accepted = self.requestHeaders.getRawHeaders("accept-encoding", [""])[0]
+        accepted = self._header(b"accept-encoding") or ""
         if len(body) < COMPRESSION_THRESHOLD or not accepted:
             return body, ""
         names = {item.partition(";")[0].strip().lower() for item in accepted.split(",")}

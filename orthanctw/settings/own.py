@@ -44,7 +44,7 @@ class Orthanctw:
     inflate_ratio_limit: int = option(
         "InflateRatioLimit",
         unsigned("ratio 10..1000000", 10, 1000000),
-        1000,
+        200,
         WORKS,
         "An uploaded gzip or ZIP that grows more than so many times is refused",
         sample=ADVANCED,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from orthanctw.acceptance import Acceptance
+from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.errors import BadFileFormat
 from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
+
+
+#: Transfer syntaxes as they are listed: implicit little endian, which is everybody's default, comes first.
+_LISTED = (TRANSFER_SYNTAXES[1], TRANSFER_SYNTAXES[0], *TRANSFER_SYNTAXES[2:])
+_BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
 
 
 class AcceptanceRoutes:
@@ -17,8 +23,8 @@ class AcceptanceRoutes:
 
     @route("GET", "/tools/accepted-transfer-syntaxes")
     async def transfer_syntaxes(self, call: Call) -> Reply:
-        """UIDs, sorted."""
-        return json_reply(sorted(self._acceptance.transfer_syntaxes))
+        """UIDs, in the order of the standard's list."""
+        return json_reply(sorted(self._acceptance.transfer_syntaxes, key=_LISTED.index))
 
     @route("PUT", "/tools/accepted-transfer-syntaxes")
     async def set_transfer_syntaxes(self, call: Call) -> Reply:
@@ -42,8 +48,8 @@ class AcceptanceRoutes:
     @route("PUT", "/tools/unknown-sop-class-accepted")
     async def set_unknown_sop_class(self, call: Call) -> Reply:
         """0 or 1."""
-        text = await call.text()
-        if text not in ("0", "1"):
+        accepted = _BOOLEANS.get(await call.text())
+        if accepted is None:
             raise BadFileFormat("The body must be 0 or 1")
-        self._acceptance.unknown_sop_class_accepted = text == "1"
+        self._acceptance.unknown_sop_class_accepted = accepted
         return EMPTY

@@ -73,7 +73,9 @@ class ContentRoutes:
         found = await self._contents.element(call["id"], [part for part in path.split("/") if part])
         if isinstance(found, Children):
             return json_reply(found.names)
-        return Reply(found, BINARY)
+        if isinstance(found, bytes):
+            return Reply(found, BINARY)
+        return Reply(content_type=BINARY, reader=found)
 
     @route("GET", "/instances/<id>/file")
     async def file(self, call: Call) -> Reply:
