@@ -33,6 +33,7 @@ from orthanctw.model import (
     Attachment,
     AttachmentType,
     Compression,
+    LazyResource,
     MetadataType,
     NewInstance,
     NewResource,
@@ -50,6 +51,7 @@ from orthanctw.threads import shield
 log = Logger(namespace="orthanctw.generic")
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
+_PARENT_LEVELS = (ResourceLevel.PATIENT, ResourceLevel.STUDY, ResourceLevel.SERIES)
 #: Fields of an origin that become metadata of the instance.
 _ORIGIN_METADATA: Mapping[OriginKind, Sequence[tuple[MetadataType, str]]] = {
     OriginKind.REST_API: (
@@ -221,10 +223,11 @@ class Ingest:
     ) -> Callable[[Attachment], NewInstance]:
         """All that the index must know, but for the file."""
         header = encode(scanned)
-        patient, study, series, instance = (
-            self._new_resource(scanned, level, public_id, origin)
-            for level, public_id in zip(ResourceLevel, ids, strict=True)
+        patient, study, series = (
+            LazyResource(public_id, partial(self._new_resource, scanned, level, public_id, origin))
+            for level, public_id in zip(_PARENT_LEVELS, ids[:3], strict=True)
         )
+        instance = self._new_resource(scanned, ResourceLevel.INSTANCE, ids[3], origin)
         date = timestamp(self._wall_clock)
         return lambda attachment: NewInstance(
             patient=patient,

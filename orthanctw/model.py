@@ -7,7 +7,7 @@ Orthanc shows it, several values joined by a backslash.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import attrs
@@ -302,14 +302,26 @@ class NewResource:
     search_tags: Mapping[int, str]
     metadata: Mapping[int, str]
 
+    def make(self) -> NewResource:
+        """Itself: it stands in the place of a `LazyResource`."""
+        return self
+
+
+@attrs.frozen
+class LazyResource:
+    """A `NewResource` that is made when it turns out to be new: most objects come to a series that is known."""
+
+    public_id: str
+    make: Callable[[], NewResource]
+
 
 @attrs.frozen(kw_only=True)
 class NewInstance:
-    """An object whose file is safe in the storage area, ready for the index."""
+    """An object whose file is safe in the storage area, ready for the index. Its parents may be made in any thread."""
 
-    patient: NewResource
-    study: NewResource
-    series: NewResource
+    patient: NewResource | LazyResource
+    study: NewResource | LazyResource
+    series: NewResource | LazyResource
     instance: NewResource
     header: bytes
     attachments: tuple[Attachment, ...]

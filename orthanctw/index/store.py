@@ -124,12 +124,13 @@ def _create_parents(transaction: Transaction, instance: NewInstance) -> tuple[Pa
         return resource
 
     if patient is None:
-        patient = create(ResourceLevel.PATIENT, instance.patient, None)
+        patient = create(ResourceLevel.PATIENT, instance.patient.make(), None)
         transaction.append_to_end(patient)
     if study is None:
-        study = create(ResourceLevel.STUDY, instance.study, patient)
-    series = create(ResourceLevel.SERIES, instance.series, study)
-    expected = instance.series.metadata.get(MetadataType.EXPECTED_NUMBER_OF_INSTANCES)
+        study = create(ResourceLevel.STUDY, instance.study.make(), patient)
+    new_series = instance.series.make()
+    series = create(ResourceLevel.SERIES, new_series, study)
+    expected = new_series.metadata.get(MetadataType.EXPECTED_NUMBER_OF_INSTANCES)
     return Parents(series, study, patient, _number(expected), instances=0), created
 
 
