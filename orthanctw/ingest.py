@@ -150,21 +150,26 @@ class Ingest:
             )
         if self._filters and not await self._accepted(scanned, ids, content, origin):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
-        # While a thread waits for the disk, the rows are made.
-        creating = self._storage.create(content, AttachmentType.DICOM, self._options.compression)
+        # While a thread works on the file, the rows are made.
+        creating: Deferred[tuple[Attachment, bytes]] = self._storage.call(self._create, content, scanned)
         try:
             make_instance = self._prepare(scanned, ids, origin)
         except BaseException:
-            await self._storage.remove(((await creating).uuid,))
+            await self._storage.remove(((await creating)[0].uuid,))
             raise
-        attachment: Attachment = await creating
+        attachment, header = await creating
         try:
-            stored: Stored = await self._index.store(make_instance(attachment))
+            stored: Stored = await self._index.store(make_instance(attachment, header))
         except BaseException:
             await self._storage.remove((attachment.uuid,))
             raise
         self._told(stored, ids, attachment)
         return _ingested(stored.status, ids)
+
+    def _create(self, content: bytes | ISpool, scanned: ScannedFile) -> tuple[Attachment, bytes]:
+        """The file, and the header for the index; on a storage thread."""
+        header = encode(scanned)
+        return self._storage.create_blocking(content, AttachmentType.DICOM, self._options.compression), header
 
     async def _scan(self, content: bytes | ISpool) -> ScannedFile:
         work = partial(
@@ -220,16 +225,15 @@ class Ingest:
 
     def _prepare(
         self, scanned: ScannedFile, ids: tuple[str, str, str, str], origin: Origin
-    ) -> Callable[[Attachment], NewInstance]:
-        """All that the index must know, but for the file."""
-        header = encode(scanned)
+    ) -> Callable[[Attachment, bytes], NewInstance]:
+        """All that the index must know, but for the file and the stored form of its header."""
         patient, study, series = (
             LazyResource(public_id, partial(self._new_resource, scanned, level, public_id, origin))
             for level, public_id in zip(_PARENT_LEVELS, ids[:3], strict=True)
         )
         instance = self._new_resource(scanned, ResourceLevel.INSTANCE, ids[3], origin)
         date = timestamp(self._wall_clock)
-        return lambda attachment: NewInstance(
+        return lambda attachment, header: NewInstance(
             patient=patient,
             study=study,
             series=series,

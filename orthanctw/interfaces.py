@@ -303,6 +303,9 @@ class IStorageArea(Interface):
         Raises FullStorage when the disk is full; then nothing is left behind.
         """
 
+    def create_blocking(data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
+        """As `create`, for work on a storage thread."""
+
     def reader(
         attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
     ) -> Deferred[IReader]:

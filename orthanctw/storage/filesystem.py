@@ -177,9 +177,9 @@ class FilesystemStorage:
         return os.path.join(self._spool, secrets.token_hex(16))
 
     def create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
-        return self._pool.call(self._create, data, content_type, compression)
+        return self._pool.call(self.create_blocking, data, content_type, compression)
 
-    def _create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
+    def create_blocking(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
         try:
             uuid = self._names.next()
             if not isinstance(data, bytes):
