@@ -15,7 +15,6 @@ from orthanctw.settings import Modality
 from orthanctw.settings.services import Dicom
 
 log = Logger(namespace="orthanctw.dicom")
-VERIFICATION = "1.2.840.10008.1.1"
 #: Services other than storage: never taken for unknown storage classes.
 _OTHER_SERVICES = re.compile(
     r"1\.2\.840\.10008\.(1\.(1|20\..*|9|40|42)|3\.1\..*|5\.1\.1\.(1|9|14|15|16|18|2|4|22|23|24|25|26|31|32|33)(\..*)?|"
@@ -70,7 +69,7 @@ class Acceptance:
         self._options = options
         self._modalities = modalities
         self.unknown_sop_class_accepted = options.unknown_sop_class_accepted
-        self.transfer_syntaxes: tuple[str, ...] = ()
+        self.transfer_syntaxes: frozenset[str] = frozenset()
         self.set_transfer_syntaxes(options.accepted_transfer_syntaxes)
         self._apply_groups()
         self._always = {
@@ -86,22 +85,15 @@ class Acceptance:
     # What is received
 
     def set_transfer_syntaxes(self, patterns: Sequence[str]) -> None:
-        """Accept the transfer syntaxes that match one of `patterns`, a literal one also when nobody knows it."""
-        known = [uid for uid in TRANSFER_SYNTAXES if _matches(uid, patterns)]
-        unknown = [p for p in patterns if "*" not in p and "?" not in p and p not in TRANSFER_SYNTAXES]
-        self.transfer_syntaxes = (*known, *unknown)
+        """Accept the known transfer syntaxes that match one of `patterns`."""
+        self.transfer_syntaxes = frozenset(uid for uid in TRANSFER_SYNTAXES if _matches(uid, patterns))
 
     def _apply_groups(self) -> None:
         for group, members in TRANSFER_SYNTAX_GROUPS.items():
             wanted = getattr(self._options, f"{_snake(group)}_transfer_syntax_accepted")
-            if wanted is None:
-                continue
-            accepted = [
-                uid
-                for uid in TRANSFER_SYNTAXES
-                if (wanted if uid in members else uid in self.transfer_syntaxes)
-            ]
-            self.transfer_syntaxes = tuple(accepted)
+            if wanted is not None:
+                others = self.transfer_syntaxes.difference(members)
+                self.transfer_syntaxes = others.union(members) if wanted else others
 
     def _sop_classes(self) -> frozenset[str]:
         options = self._options

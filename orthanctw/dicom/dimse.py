@@ -14,6 +14,8 @@ from orthanctw.errors import OrthancError
 #: Octets of the largest command set; real ones have a few hundred.
 COMMAND_LIMIT: Final = 64 * 1024
 NO_DATA_SET: Final = 0x0101
+#: One more than a UID may have (PS3.5 section 9.1), so that a longer one is not taken for one.
+_LONGEST_TEXT: Final = 65
 _HEAD: Final = struct.Struct("<HHI")
 #: Octets of a P-DATA-TF PDU besides the data of its only value.
 _PDV_OVERHEAD: Final = 6
@@ -31,7 +33,8 @@ RESPONSE: Final = 0x8000
 
 # Statuses (PS3.7 annex C).
 SUCCESS: Final = 0x0000
-INVALID_SOP_INSTANCE: Final = 0x0117
+INVALID_OBJECT_INSTANCE: Final = 0x0117
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 NOT_AUTHORIZED: Final = 0x0124
 UNRECOGNIZED_OPERATION: Final = 0x0211
 
@@ -43,6 +46,8 @@ DATA_SET_TYPE: Final = 0x0800
 STATUS: Final = 0x0900
 ERROR_COMMENT: Final = 0x0902
 AFFECTED_SOP_INSTANCE: Final = 0x1000
+#: Elements of VR US that we read.
+_NUMBERS: Final = (COMMAND_FIELD, MESSAGE_ID, DATA_SET_TYPE)
 
 
 class InvalidMessage(OrthancError):
@@ -56,13 +61,13 @@ class Command:
     values: Mapping[int, bytes]
 
     def number(self, element: int, default: int = 0) -> int:
-        """A value of VR US or UL."""
+        """A value of VR US."""
         value = self.values.get(element)
-        return default if value is None or len(value) not in (2, 4) else int.from_bytes(value, "little")
+        return default if value is None else int.from_bytes(value, "little")
 
     def text(self, element: int) -> str:
-        """A value of a text VR, without padding; empty when absent."""
-        return self.values.get(element, b"").decode("ascii", "replace").strip(" \0")
+        """A UID or AE title, without padding, cut when it is longer than any is; empty when absent."""
+        return self.values.get(element, b"")[:_LONGEST_TEXT].decode("ascii", "replace").strip(" \0")
 
     @property
     def field(self) -> int:
@@ -86,6 +91,8 @@ def decode_command(data: bytes) -> Command:
             raise InvalidMessage("a command has an element that does not fit")
         values[element] = data[start : start + length]
         position = start + length
+    if any(len(values.get(element, b"\0\0")) != 2 for element in _NUMBERS):
+        raise InvalidMessage("a command has a number of another length")
     command = Command(values)
     if command.field < 0:
         raise InvalidMessage("a command has no CommandField")
@@ -168,8 +175,7 @@ class Assembler:
         self._open_sink = open_sink
         self._received = received
         self._context_id: int | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._encoded = bytearray()
         self._command: Command | None = None
         self._sink: DataSink | None = None
 
@@ -187,14 +193,13 @@ class Assembler:
     def _feed_command(self, value: Pdv) -> None:
         if self._command is not None:
             raise InvalidMessage("a command in place of a data set")
-        self._size += len(value.data)
-        if self._size > COMMAND_LIMIT:
+        if len(self._encoded) + len(value.data) > COMMAND_LIMIT:
             raise InvalidMessage("a command is too long")
-        self._parts.append(bytes(value.data))
+        self._encoded += value.data
         if not value.is_last:
             return
-        self._command = decode_command(b"".join(self._parts))
-        self._parts.clear()
+        self._command = decode_command(bytes(self._encoded))
+        self._encoded.clear()
         if self._command.has_data_set:
             assert self._context_id is not None
             self._sink = self._open_sink(self._context_id, self._command)
@@ -211,11 +216,12 @@ class Assembler:
     def _complete(self) -> None:
         assert self._context_id is not None and self._command is not None
         message = Message(self._context_id, self._command, self._sink)
-        self._context_id, self._command, self._sink, self._size = None, None, None, 0
+        self._context_id, self._command, self._sink = None, None, None
         self._received(message)
 
     def abandon(self) -> None:
         """The association has ended: what came of a data set is dropped."""
         sink, self._sink = self._sink, None
+        self._encoded.clear()
         if sink is not None:
             sink.discard()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+#: Verification SOP class (PS3.4 annex A).
+VERIFICATION: Final = "1.2.840.10008.1.1"
 #: Every transfer syntax, in the order in which one is chosen when a peer offers several.
 TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2.1",

@@ -10,13 +10,15 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from orthanctw.acceptance import VERIFICATION, Acceptance, Operation
+from orthanctw.acceptance import Acceptance, Operation
 from orthanctw.bodies import BodyLimits
 from orthanctw.dicom import dimse
 from orthanctw.dicom.dimse import Assembler, Command, DataSink, InvalidMessage, Message
-from orthanctw.dicom.scp.negotiation import negotiate
-from orthanctw.dicom.scp.storage import ReceivedObject, Unwanted
+from orthanctw.dicom.scp.negotiation import distinct_contexts, negotiate
+from orthanctw.dicom.scp.storage import ReceivedObject, Unwanted, is_uid
+from orthanctw.dicom.uids import VERIFICATION
 from orthanctw.dicom.upper.pdus import (
+    APPLICATION_CONTEXT,
     Abort,
     AssociateAccept,
     AssociateReject,
@@ -60,7 +62,10 @@ class AssociationOwner(Protocol):
         """Whether one more is accepted now."""
 
     def ended(self, association: Association) -> None:
-        """It is over."""
+        """It is over, its connection is not."""
+
+    def left(self, association: Association) -> None:
+        """It is over, its connection is gone, and nothing is being carried out for it."""
 
 
 class Association:
@@ -78,6 +83,8 @@ class Association:
         self._busy = False
         self._paused = False
         self._over = False
+        self._gone = False
+        self._established = False
         self._stopping = False
         self._release_asked = False
         self._counts: dict[str, int] = {}
@@ -105,9 +112,9 @@ class Association:
         self.calling_aet, self.called_aet = request.calling_aet, request.called_aet
         self._peer_maximum = request.user.maximum_length
         answer = negotiate(request, self._services.acceptance, self._services.maximum_length)
-        proposed = {context.context_id: context.abstract_syntax for context in request.contexts}
+        proposed = distinct_contexts(request)
         self._contexts = {
-            context.context_id: (proposed[context.context_id], context.transfer_syntax)
+            context.context_id: (proposed[context.context_id].abstract_syntax, context.transfer_syntax)
             for context in answer.contexts
             if context.result is ContextResult.ACCEPTED
         }
@@ -118,19 +125,19 @@ class Association:
             accepted=len(self._contexts),
             proposed=len(proposed),
         )
+        self._established = True
         self.layer.accept(answer)
 
     def _refusal(self, request: AssociateRequest) -> AssociateReject | None:
         acceptance = self._services.acceptance
-        if not self._owner.admit(self):
-            return LOCAL_LIMIT_EXCEEDED
-        if request.application_context != "1.2.840.10008.3.1.1.1":
+        if request.application_context != APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
-        if not acceptance.is_called(request.called_aet):
+        # Titles of blanks only are not allowed (PS3.8 section 9.3.2).
+        if not request.called_aet or not acceptance.is_called(request.called_aet):
             return CALLED_AET_NOT_RECOGNIZED
-        if not acceptance.may_connect(request.calling_aet, self._address):
+        if not request.calling_aet or not acceptance.may_connect(request.calling_aet, self._address):
             return CALLING_AET_NOT_RECOGNIZED
-        return None
+        return None if self._owner.admit(self) else LOCAL_LIMIT_EXCEEDED
 
     def associate_accepted(self, answer: AssociateAccept) -> None:
         """Never: we asked for nothing."""
@@ -162,13 +169,19 @@ class Association:
             if message.sink is not None:
                 message.sink.discard()
         self._waiting.clear()
+        self._regulate()
         self._owner.ended(self)
-        log.info(
-            "Association of {aet} at {address} ended: {counts}",
-            aet=self.calling_aet,
-            address=self._address,
-            counts=", ".join(f"{count} {name}" for name, count in self._counts.items()) or "nothing was asked",
-        )
+        if self._established:
+            log.info(
+                "Association of {aet} at {address} ended: {counts}",
+                aet=self.calling_aet,
+                address=self._address,
+                counts=", ".join(f"{count} {name}" for name, count in self._counts.items()) or "nothing was asked",
+            )
+
+    def disconnected(self) -> None:
+        self._gone = True
+        self._settle()
 
     def _abort(self, details: str) -> None:
         log.warn(
@@ -183,40 +196,69 @@ class Association:
 
     def _open_sink(self, context_id: int, command: Command) -> DataSink:
         abstract_syntax, transfer_syntax = self._contexts[context_id]
-        if command.field != dimse.C_STORE_RQ or abstract_syntax == VERIFICATION:
+        if command.field != dimse.C_STORE_RQ:
             return Unwanted()
-        if not self._services.acceptance.is_allowed(Operation.STORE, self.calling_aet, self._address):
-            return Unwanted()
-        return ReceivedObject(command, transfer_syntax, self._services.limits, self.layer.transport)
+        sop_class = command.text(dimse.AFFECTED_SOP_CLASS)
+        acceptance = self._services.acceptance
+        if abstract_syntax == VERIFICATION or (
+            # The context may be of another class: senders do that, and it is no way around the options.
+            sop_class != abstract_syntax and is_uid(sop_class) and not acceptance.accepts_storage_of(sop_class)
+        ):
+            return Unwanted(dimse.SOP_CLASS_NOT_SUPPORTED, "The SOP class is not accepted")
+        if not acceptance.is_allowed(Operation.STORE, self.calling_aet, self._address):
+            return Unwanted(dimse.NOT_AUTHORIZED, "C-STORE is not allowed")
+        return ReceivedObject(command, transfer_syntax, self._services.limits, self.layer)
 
     def _received(self, message: Message) -> None:
         self._waiting.append(message)
-        if len(self._waiting) > _AHEAD and not self._paused:
-            self._paused = True
-            self.layer.transport.pauseProducing()
+        self._regulate()
         self._next()
 
+    def _regulate(self) -> None:
+        """Take requests from the peer, unless too many wait."""
+        crowded = len(self._waiting) > _AHEAD
+        if crowded and not self._paused:
+            self._paused = True
+            self.layer.pauseProducing()
+        elif self._paused and not crowded:
+            self._paused = False
+            self.layer.resumeProducing()
+
     def _next(self) -> None:
-        if self._busy or self._over:
+        if self._busy:
             return
-        if self._waiting:
-            self._busy = True
-            done: Deferred[None] = Deferred.fromCoroutine(self._serve(self._waiting.popleft()))
-            done.addErrback(self._unexpected)
-            done.addCallback(self._served)
+        if not self._waiting:
+            self._settle()
+            return
+        self._busy = True
+        done: Deferred[None] = Deferred.fromCoroutine(self._work())
+        done.addErrback(self._unexpected)
+        done.addCallback(self._idle)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            message = self._waiting.popleft()
+            self._regulate()
+            await self._serve(message)
+
+    def _idle(self, _: object) -> None:
+        self._busy = False
+        self._settle()
+
+    def _settle(self) -> None:
+        """Nothing is left to do: end what is to end."""
+        if self._busy:
+            return
+        if self._gone:
+            self._owner.left(self)
+        elif self._over:
+            return
         elif self._release_asked:
             self.layer.answer_release()
             # The peer closes; or the timer does.
             self.ended(None)
         elif self._stopping:
             self.layer.abort()
-
-    def _served(self, _: object) -> None:
-        self._busy = False
-        if self._paused and len(self._waiting) <= _AHEAD and not self._over:
-            self._paused = False
-            self.layer.transport.resumeProducing()
-        self._next()
 
     def _unexpected(self, failure: Failure) -> None:
         log.failure("A DICOM request failed in an unexpected way", failure)
@@ -250,8 +292,10 @@ class Association:
             self._count("C-STORE")
             await message.sink.store(self._services.ingest, self._origin())
             self._services.metrics.add("orthanctw_dicom_stored_total")
+        elif command.field == dimse.C_STORE_RQ and isinstance(message.sink, Unwanted):
+            raise OrthancError(message.sink.comment, dimse_status=message.sink.status)
         elif command.field == dimse.C_STORE_RQ:
-            raise OrthancError("C-STORE is not allowed", dimse_status=dimse.NOT_AUTHORIZED)
+            raise OrthancError("The request has no data set")
         else:
             raise OrthancError("This operation is not offered", dimse_status=dimse.UNRECOGNIZED_OPERATION)
 

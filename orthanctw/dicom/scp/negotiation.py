@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable, Set
 
-from orthanctw.acceptance import VERIFICATION, Acceptance
-from orthanctw.dicom.uids import TRANSFER_SYNTAXES
+from orthanctw.acceptance import Acceptance
+from orthanctw.dicom.uids import TRANSFER_SYNTAXES, VERIFICATION
 from orthanctw.dicom.upper.pdus import (
     AcceptedContext,
     AssociateAccept,
@@ -18,12 +18,13 @@ from orthanctw.dicom.upper.pdus import (
 #: Identifies this implementation (PS3.7 annex D.3.3.2): a UUID-derived UID, which nobody has to register.
 IMPLEMENTATION_CLASS_UID = "2.25.205312897541094519047261373829604357821"
 IMPLEMENTATION_VERSION_NAME = "ORTHANCTW_010"
-_UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2")
+_IMPLICIT = "1.2.840.10008.1.2"
+_FOR_VERIFICATION = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT, "1.2.840.10008.1.2.2"))
 _PREFERENCE = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 _UNKNOWN_RANK = len(TRANSFER_SYNTAXES)
 
 
-def choose_syntax(proposed: Collection[str], accepted: Collection[str]) -> str | None:
+def choose_syntax(proposed: Iterable[str], accepted: Set[str]) -> str | None:
     """The transfer syntax of those proposed that we like best, or None."""
     candidates = [uid for uid in proposed if uid in accepted]
     return min(candidates, key=lambda uid: _PREFERENCE.get(uid, _UNKNOWN_RANK), default=None)
@@ -31,17 +32,25 @@ def choose_syntax(proposed: Collection[str], accepted: Collection[str]) -> str |
 
 def _answer(context: ProposedContext, acceptance: Acceptance) -> AcceptedContext:
     if context.abstract_syntax == VERIFICATION:
-        accepted: Collection[str] = _UNCOMPRESSED
+        accepted: Set[str] = _FOR_VERIFICATION
     elif acceptance.accepts_storage_of(context.abstract_syntax):
         accepted = acceptance.transfer_syntaxes
     else:
-        return AcceptedContext(context.context_id, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, _UNCOMPRESSED[1])
+        return AcceptedContext(context.context_id, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, _IMPLICIT)
     syntax = choose_syntax(context.transfer_syntaxes, accepted)
     if syntax is None:
         return AcceptedContext(
-            context.context_id, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, _UNCOMPRESSED[1]
+            context.context_id, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, _IMPLICIT
         )
     return AcceptedContext(context.context_id, ContextResult.ACCEPTED, syntax)
+
+
+def distinct_contexts(request: AssociateRequest) -> dict[int, ProposedContext]:
+    """Contexts by identifier; of several with the same one the first counts."""
+    found: dict[int, ProposedContext] = {}
+    for context in request.contexts:
+        found.setdefault(context.context_id, context)
+    return found
 
 
 def negotiate(request: AssociateRequest, acceptance: Acceptance, maximum_length: int) -> AssociateAccept:
@@ -49,7 +58,7 @@ def negotiate(request: AssociateRequest, acceptance: Acceptance, maximum_length:
     return AssociateAccept(
         called_aet=request.called_aet,
         calling_aet=request.calling_aet,
-        contexts=tuple(_answer(context, acceptance) for context in request.contexts),
+        contexts=tuple(_answer(context, acceptance) for context in distinct_contexts(request).values()),
         user=UserInformation(
             maximum_length=maximum_length,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,

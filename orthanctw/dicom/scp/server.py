@@ -20,6 +20,11 @@ _DEFAULT_ARTIM = 30.0
 #: How often associations are looked at for silence, in seconds.
 _SWEEP_INTERVAL = 1.0
 _STOP_INTERVAL = 0.02
+#: Connections beyond the associations that may be: those that ask for nothing yet, were rejected, or close.
+_SPARE_CONNECTIONS = 100
+_WITHOUT_ASSOCIATION = frozenset((State.AWAIT_ASSOCIATE_RQ, State.AWAIT_TRANSPORT_CLOSE))
+#: Seconds that peers have to read our last answers when the server stops.
+_CLOSE_TIME = 1.0
 
 
 class DicomServer(protocol.ServerFactory):
@@ -63,6 +68,8 @@ class DicomServer(protocol.ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if self._stopping:
             return None
+        if len(self._connections) >= self._maximum + _SPARE_CONNECTIONS:
+            self._make_room()
         association = Association(self._services, self, getattr(addr, "host", ""))
         layer = UpperLayer(
             association,
@@ -74,6 +81,13 @@ class DicomServer(protocol.ServerFactory):
         self._connections[association] = layer
         return layer
 
+    def _make_room(self) -> None:
+        """Cut the oldest connection that has no association: descriptors are few, and HTTP needs some, too."""
+        for layer in self._connections.values():
+            if layer.state in _WITHOUT_ASSOCIATION and not layer.closing:
+                layer.cut()
+                return
+
     # Associations tell
 
     def admit(self, association: Association) -> bool:
@@ -84,12 +98,15 @@ class DicomServer(protocol.ServerFactory):
 
     def ended(self, association: Association) -> None:
         self._admitted.discard(association)
+
+    def left(self, association: Association) -> None:
         self._connections.pop(association, None)
 
     def _sweep(self) -> None:
         limit = self._reactor.seconds() - self._timeout
         for association, layer in list(self._connections.items()):
-            if layer.state is State.ESTABLISHED and layer.last_activity < limit and not association.is_busy:
+            silent = layer.state is State.ESTABLISHED and layer.last_activity < limit
+            if silent and not association.is_busy and not layer.waits_for_us:
                 log.info("Association of {aet} aborted after its time limit", aet=association.calling_aet)
                 layer.abort()
 
@@ -101,5 +118,12 @@ class DicomServer(protocol.ServerFactory):
         while any(a.is_busy for a in self._connections) and self._reactor.seconds() < deadline:
             await sleep(self._reactor, _STOP_INTERVAL)
         for layer in list(self._connections.values()):
-            if layer.transport is not None:
-                layer.transport.abortConnection()
+            layer.close()
+        # Answers to what has just ended are still on their way.
+        deadline = min(deadline, self._reactor.seconds() + _CLOSE_TIME)
+        while self._connections and self._reactor.seconds() < deadline:
+            await sleep(self._reactor, _STOP_INTERVAL)
+        for layer in list(self._connections.values()):
+            layer.cut()
+        # The transport tells of it in the next turn.
+        await sleep(self._reactor, 0)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import struct
 
+import attrs
 from twisted.internet.interfaces import IPushProducer
 
 from orthanctw.bodies import Body, BodyLimits
-from orthanctw.dicom.dimse import AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE, Command
+from orthanctw.dicom.dimse import AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE, INVALID_OBJECT_INSTANCE, Command
 from orthanctw.dicom.scp.negotiation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from orthanctw.errors import OrthancError
 from orthanctw.ingest import Ingest
 from orthanctw.model import Origin
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
-#: Refused: invalid object instance (PS3.7 annex C.5.7).
-INVALID_OBJECT_INSTANCE = 0x0117
 _PREAMBLE = bytes(128) + b"DICM"
 
 
@@ -88,8 +87,15 @@ class ReceivedObject:
             self._body.discard()
 
 
+@attrs.frozen
 class Unwanted:
-    """Takes the data set of a request that will be refused, and forgets it; a `DataSink`."""
+    """Takes the data set of a request that will be refused, and forgets it; a `DataSink`.
+
+    `status` and `comment` are the answer to a C-STORE.
+    """
+
+    status: int = 0
+    comment: str = ""
 
     def write(self, data: bytes) -> None:
         """Nothing is kept."""

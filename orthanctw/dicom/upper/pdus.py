@@ -6,17 +6,25 @@ Whatever a peer sends that does not fit raises `InvalidPdu`, and nothing else.
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
 
+from orthanctw.dicom.uids import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, VERIFICATION
 from orthanctw.errors import OrthancError
 
 APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 #: Octets before the variable part of an association request or answer, without the PDU head.
 _ASSOCIATE_FIXED: Final = 68
+#: Presentation contexts that an association can have: odd identifiers of one octet (PS3.8 section 9.3.2.2).
+_CONTEXT_LIMIT: Final = 128
+#: So that an association with many contexts holds no strings of its own.
+_KNOWN_UIDS: Final = {
+    uid.encode("ascii"): uid for uid in (APPLICATION_CONTEXT, VERIFICATION, *TRANSFER_SYNTAXES, *STORAGE_SOP_CLASSES)
+}
 _HEAD: Final = struct.Struct(">BxI")
 _ITEM: Final = struct.Struct(">BxH")
 _PDV: Final = struct.Struct(">IBB")
@@ -162,12 +170,15 @@ def _items(body: bytes, position: int) -> Iterator[tuple[int, bytes]]:
         position = start + length
 
 
+@functools.lru_cache(maxsize=1024)
 def _uid(data: bytes) -> str:
-    return data.rstrip(b"\0 ").decode("ascii", "replace")
+    return _KNOWN_UIDS.get(data) or data.rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _title(data: bytes) -> str:
-    return data.decode("ascii", "replace").strip(" \0")
+    """An AE title; what its VR does not allow shows as a question mark (PS3.5 section 6.2)."""
+    text = data.decode("ascii", "replace").strip(" \0")
+    return text if text.isascii() and text.isprintable() else "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
 def _sized(data: bytes, position: int) -> tuple[bytes, int]:
@@ -228,6 +239,8 @@ def decode_associate_request(body: bytes) -> AssociateRequest:
     application_context = ""
     for kind, item in _items(body, _ASSOCIATE_FIXED):
         if kind == 0x20:
+            if len(contexts) == _CONTEXT_LIMIT:
+                raise InvalidPdu("an association request has too many presentation contexts")
             contexts.append(_decode_proposed(item))
         elif kind == 0x50:
             user = _decode_user(item)
@@ -307,6 +320,8 @@ def _encode_user(user: UserInformation) -> bytes:
     for uid, data in user.extended.items():
         name = uid.encode("ascii", "replace")
         parts.append(_item(0x56, struct.pack(">H", len(name)) + name + data))
+    if user.identity is not None:
+        parts.append(_item(0x58, user.identity))
     return _item(0x50, b"".join(parts))
 
 

@@ -1,20 +1,16 @@
-"""The upper layer as a Twisted protocol, for both roles (PS3.8 sections 7 and 9).
-
-Quick acknowledgements: a sender with Nagle's algorithm waits for our ACK before its next small segment, and Linux
-delays ACKs by up to 40 ms unless it is told otherwise after every read.
-"""
+"""The upper layer as a Twisted protocol, for both roles (PS3.8 sections 7 and 9)."""
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet import protocol
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from orthanctw.dicom.upper import pdus
 from orthanctw.dicom.upper.pdus import (
@@ -26,13 +22,13 @@ from orthanctw.dicom.upper.pdus import (
     PduType,
     Pdv,
 )
+from orthanctw.dicom.upper.sockets import Outflow, do_nothing, quick_ack_of
 from orthanctw.dicom.upper.states import NEXT, TABLE, Event, State
 
 log = Logger(namespace="orthanctw.dicom")
 #: Largest association PDU: 128 contexts with every transfer syntax that exists fit ten times.
 _ASSOCIATE_LIMIT: Final = 1 << 20
 _HEAD: Final = struct.Struct(">BxI")
-_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 _PROVIDER: Final = 2
 _USER: Final = 0
 _UNRECOGNIZED_PDU: Final = 1
@@ -48,6 +44,24 @@ _PDU_EVENTS: Final = {
     PduType.ABORT: Event.ABORT_PDU,
 }
 _KINDS: Final[dict[int, PduType]] = {int(kind): kind for kind in PduType}
+#: States in which values of the peer are still for the user.
+_RECEIVING: Final = frozenset((State.ESTABLISHED, State.AWAIT_RELEASE_RP))
+
+
+def _decode_release(body: memoryview) -> None:
+    if len(body) != 4:
+        raise InvalidPdu("a release has another length")
+
+
+_DECODERS: Final[dict[PduType, Callable[[memoryview], Any]]] = {
+    PduType.ASSOCIATE_RQ: lambda body: pdus.decode_associate_request(bytes(body)),
+    PduType.ASSOCIATE_AC: lambda body: pdus.decode_associate_accept(bytes(body)),
+    PduType.ASSOCIATE_RJ: lambda body: pdus.decode_reject(bytes(body)),
+    PduType.DATA: lambda body: tuple(pdus.decode_data(body)),
+    PduType.RELEASE_RQ: _decode_release,
+    PduType.RELEASE_RP: _decode_release,
+    PduType.ABORT: lambda body: pdus.decode_abort(bytes(body)),
+}
 
 
 class UpperLayerUser(Protocol):
@@ -72,11 +86,17 @@ class UpperLayerUser(Protocol):
         """The release that we asked for is done."""
 
     def ended(self, abort: Abort | None) -> None:
-        """The connection is gone, or the association was aborted by the peer or for what it sent; told once."""
+        """The association was aborted, by either side, or its connection is lost; told once, not after a release."""
+
+    def disconnected(self) -> None:
+        """The connection is gone: the last call, always made."""
 
 
+@implementer(IPushProducer)
 class UpperLayer(protocol.Protocol):
     """One connection.
+
+    As a producer it counts: what was paused so many times must be resumed as often.
 
     Parameters
     ----------
@@ -104,25 +124,28 @@ class UpperLayer(protocol.Protocol):
         self.user = user
         self.state = State.IDLE
         self.last_activity = 0.0
+        #: Whether the end of the connection has been asked for.
+        self.closing = False
         self._clock = clock
         self._artim = artim
         self._maximum_length = maximum_length
         self._request = request
         self._timer: IDelayedCall | None = None
-        self._chunks: list[bytes] = []
-        self._have = 0
+        self._buffer = bytearray()
         self._need = _HEAD.size
         self._deaf = False
         self._told_end = False
-        self._pdu: Any = None
-        self._quick_ack: Callable[[], None] = _nothing
+        self._pauses = 0
+        self._outflow = Outflow(self)
+        self._quick_ack: Callable[[], None] = do_nothing
 
     # Transport
 
     def connectionMade(self) -> None:
         self.last_activity = self._clock.seconds()
         self.transport.setTcpNoDelay(True)
-        self._quick_ack = _quick_ack_of(self.transport)
+        self.transport.registerProducer(self._outflow, True)
+        self._quick_ack = quick_ack_of(self.transport)
         self._quick_ack()
         if self._request is None:
             self._happen(Event.TRANSPORT_INDICATION)
@@ -132,24 +155,54 @@ class UpperLayer(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self._deaf = True
-        if self.state is not State.IDLE:
+        try:
             self._happen(Event.TRANSPORT_CLOSED)
-        self._stop_timer()
-        self._tell_end(None)
+        finally:
+            self._stop_timer()
+            self._buffer.clear()
+            self.user.disconnected()
 
     def dataReceived(self, data: bytes) -> None:
         self._quick_ack()
-        self.last_activity = self._clock.seconds()
         if self._deaf:
             return
-        self._chunks.append(data)
-        self._have += len(data)
-        # Joined only when a PDU is complete: a peer may send octet by octet.
-        if self._have >= self._need:
-            self._take_pdus()
+        self.last_activity = self._clock.seconds()
+        if self._buffer:
+            # A peer may send octet by octet: nothing is looked at before the PDU is complete.
+            self._buffer += data
+            if len(self._buffer) < self._need:
+                return
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        position = self._take_pdus(data)
+        if not self._deaf:
+            self._buffer += data[position:]
 
-    def _take_pdus(self) -> None:
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+    @property
+    def waits_for_us(self) -> bool:
+        """Whether the user has paused the peer, so that its silence says nothing about it."""
+        return self._pauses > int(self._outflow.is_paused)
+
+    def pauseProducing(self) -> None:
+        """Take nothing more from the peer."""
+        self._pauses += 1
+        if self._pauses == 1:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Undo one `pauseProducing`."""
+        self._pauses -= 1
+        if self._pauses == 0:
+            # Time that we needed is no silence of the peer.
+            self.last_activity = self._clock.seconds()
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """End the connection."""
+        self.close()
+
+    def _take_pdus(self, data: bytes) -> int:
+        """Act on the PDUs that are complete; where the first incomplete one begins."""
         position, size = 0, len(data)
         while not self._deaf:
             if size - position < _HEAD.size:
@@ -167,12 +220,7 @@ class UpperLayer(protocol.Protocol):
                 break
             self._receive(_KINDS[kind], memoryview(data)[position + _HEAD.size : end])
             position = end
-        if self._deaf:
-            self._chunks.clear()
-            self._have = 0
-            return
-        self._chunks[:] = [data[position:]] if position < size else []
-        self._have = size - position
+        return position
 
     def _check_head(self, kind: int, length: int) -> None:
         if kind not in _KINDS:
@@ -186,49 +234,39 @@ class UpperLayer(protocol.Protocol):
 
     def _receive(self, kind: PduType, body: memoryview) -> None:
         try:
-            if kind is PduType.DATA:
-                self._pdu = tuple(pdus.decode_data(body))
-            elif kind is PduType.ASSOCIATE_RQ:
-                self._pdu = pdus.decode_associate_request(bytes(body))
-            elif kind is PduType.ASSOCIATE_AC:
-                self._pdu = pdus.decode_associate_accept(bytes(body))
-            elif kind is PduType.ASSOCIATE_RJ:
-                self._pdu = pdus.decode_reject(bytes(body))
-            elif kind is PduType.ABORT:
-                self._pdu = pdus.decode_abort(bytes(body))
-            elif len(body) != 4:
-                raise InvalidPdu("a release has another length")
+            subject = _DECODERS[kind](body)
         except InvalidPdu as e:
             self._invalid(e.reason, e.details)
             return
         except Exception:  # noqa: BLE001 - whatever a codec raises on what a peer sent, the peer is at fault
             self._invalid(6, "the PDU cannot be read")
             return
-        self._happen(_PDU_EVENTS[kind])
+        try:
+            self._happen(_PDU_EVENTS[kind], subject)
+        except Exception:  # noqa: BLE001 - a defect of ours must not leave the peer waiting
+            log.failure("A DICOM connection failed in an unexpected way")
+            self._deaf = True
+            self.abort()
 
     def _invalid(self, reason: int, details: str) -> None:
         log.info("Invalid PDU: {details}", details=details)
         # Where one PDU ends is not known any more.
         self._deaf = True
-        self._pdu = Abort(_PROVIDER, reason)
-        self._happen(Event.INVALID_PDU)
+        self._happen(Event.INVALID_PDU, Abort(_PROVIDER, reason))
 
-    # Requests of the user
+    # Requests of the user; those that come too late, as the peer acted in between, are ignored
 
     def accept(self, answer: AssociateAccept) -> None:
         """A-ASSOCIATE response, positive."""
-        self._pdu = answer
-        self._happen(Event.ASSOCIATE_ACCEPT)
+        self._happen(Event.ASSOCIATE_ACCEPT, answer)
 
     def reject(self, reject: AssociateReject) -> None:
         """A-ASSOCIATE response, negative."""
-        self._pdu = reject
-        self._happen(Event.ASSOCIATE_REJECT)
+        self._happen(Event.ASSOCIATE_REJECT, reject)
 
     def send(self, values: Sequence[Pdv]) -> None:
-        """P-DATA request: one PDU. Ignored when the association has ended meanwhile."""
-        self._pdu = values
-        self._happen(Event.DATA_REQUEST)
+        """P-DATA request: one PDU."""
+        self._happen(Event.DATA_REQUEST, values)
 
     def release(self) -> None:
         """A-RELEASE request."""
@@ -240,19 +278,30 @@ class UpperLayer(protocol.Protocol):
 
     def abort(self) -> None:
         """A-ABORT request."""
-        self._pdu = Abort(_USER, 0)
         self._happen(Event.ABORT_REQUEST)
+
+    def close(self) -> None:
+        """End the connection whatever its state, once what was written has left; without mercy after the timer."""
+        self._deaf = self.closing = True
+        self._stop_timer()
+        self._timer = self._clock.callLater(self._artim, self._cut)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def cut(self) -> None:
+        """End the connection now; what was not sent is lost."""
+        self._deaf = self.closing = True
+        self.transport.abortConnection()
 
     # The machine
 
-    def _happen(self, event: Event) -> None:
+    def _happen(self, event: Event, subject: Any = None) -> None:
         action = TABLE.get((event, self.state))
         if action is None:
-            # A request of the user that came too late, as the peer acted in between.
             log.debug("Event {event} in state {state}", event=event.name, state=self.state.name)
             return
         self.state = NEXT[action]
-        _ACTIONS[action](self)
+        _ACTIONS[action](self, subject)
 
     def _start_timer(self) -> None:
         self._stop_timer()
@@ -267,119 +316,124 @@ class UpperLayer(protocol.Protocol):
         self._timer = None
         self._happen(Event.ARTIM_EXPIRED)
 
-    def _close(self) -> None:
-        self._stop_timer()
-        self._deaf = True
-        self.transport.loseConnection()
+    def _cut(self) -> None:
+        self._timer = None
+        self.cut()
 
     def _tell_end(self, abort: Abort | None) -> None:
         if not self._told_end:
             self._told_end = True
             self.user.ended(abort)
 
-    def _send_request(self) -> None:
+    # Actions (PS3.8 tables 9-6 to 9-9), each with what its event is about
+
+    def _send_request(self, _: Any) -> None:
         assert self._request is not None
         self.transport.write(pdus.encode_associate_request(self._request))
 
-    def _tell_accepted(self) -> None:
-        self.user.associate_accepted(self._pdu)
+    def _tell_accepted(self, answer: AssociateAccept) -> None:
+        self.user.associate_accepted(answer)
 
-    def _tell_rejected(self) -> None:
+    def _tell_rejected(self, reject: AssociateReject) -> None:
         self._told_end = True
-        self.user.associate_rejected(self._pdu)
-        self._close()
+        self.close()
+        self.user.associate_rejected(reject)
 
-    def _tell_requested(self) -> None:
-        self._stop_timer()
-        if not self._pdu.protocol_version & 1:
-            self.state = State.AWAIT_TRANSPORT_CLOSE
-            self._pdu = AssociateReject(1, 2, 2)
-            self._send_reject()
-            return
-        self.user.associate_requested(self._pdu)
-
-    def _send_accept(self) -> None:
-        self.transport.write(pdus.encode_associate_accept(self._pdu))
-
-    def _send_reject(self) -> None:
-        self.transport.write(pdus.encode_reject(self._pdu))
+    def _await_request(self, _: Any) -> None:
         self._start_timer()
 
-    def _send_data(self) -> None:
+    def _tell_requested(self, request: AssociateRequest) -> None:
+        self._stop_timer()
+        if not request.protocol_version & 1:
+            self.state = State.AWAIT_TRANSPORT_CLOSE
+            self._send_reject(AssociateReject(1, _PROVIDER, 2))
+            return
+        self.user.associate_requested(request)
+
+    def _send_accept(self, answer: AssociateAccept) -> None:
+        self.transport.write(pdus.encode_associate_accept(answer))
+
+    def _send_reject(self, reject: AssociateReject) -> None:
+        self.transport.write(pdus.encode_reject(reject))
+        self._start_timer()
+
+    def _send_data(self, values: Sequence[Pdv]) -> None:
         # Our own work is no silence of the peer.
         self.last_activity = self._clock.seconds()
-        self.transport.write(pdus.encode_data(self._pdu))
+        self.transport.write(pdus.encode_data(values))
 
-    def _tell_data(self) -> None:
-        for value in self._pdu:
+    def _tell_data(self, values: Sequence[Pdv]) -> None:
+        for value in values:
             self.user.data_received(value)
-            if self._deaf:
+            if self.state not in _RECEIVING:
+                # The user has aborted over this value.
                 return
 
-    def _send_release(self) -> None:
+    def _send_release(self, _: Any) -> None:
         self.transport.write(pdus.RELEASE_RQ)
 
-    def _tell_release(self) -> None:
+    def _tell_release(self, _: Any) -> None:
         self.user.release_requested()
 
-    def _tell_released(self) -> None:
+    def _tell_released(self, _: Any) -> None:
         self._told_end = True
+        self.close()
         self.user.release_confirmed()
-        self._close()
 
-    def _send_release_answer_and_wait(self) -> None:
+    def _send_release_answer_and_wait(self, _: Any) -> None:
         self._told_end = True
         self.transport.write(pdus.RELEASE_RP)
         self._start_timer()
 
-    def _tell_collision(self) -> None:
+    def _tell_collision(self, _: Any) -> None:
         if self._request is None:
             self.state = State.COLLISION_ACCEPTOR_AWAIT_RP
         self.user.release_requested()
 
-    def _send_release_answer(self) -> None:
+    def _send_release_answer(self, _: Any) -> None:
         self.transport.write(pdus.RELEASE_RP)
 
-    def _tell_released_first(self) -> None:
+    def _tell_released_first(self, _: Any) -> None:
         self.user.release_confirmed()
 
-    def _send_abort(self) -> None:
-        abort = self._pdu if isinstance(self._pdu, Abort) else Abort(_PROVIDER, _UNEXPECTED_PDU)
-        self.transport.write(pdus.encode_abort(abort))
-        self._start_timer()
-
-    def _send_abort_by_user(self) -> None:
-        # AA-1 knows no reason: PS3.8 table 9-7 sends it with the source "service user".
+    def _send_abort(self, _: Any) -> None:
+        # AA-1 knows no reason: PS3.8 table 9-9 sends it with the source "service user".
         self.transport.write(pdus.encode_abort(Abort(_USER, 0)))
         self._start_timer()
         self._tell_end(None)
 
-    def _send_abort_again(self) -> None:
+    def _close(self, _: Any) -> None:
+        self.close()
+
+    def _send_abort_again(self, _: Any) -> None:
         self.transport.write(pdus.encode_abort(Abort(_PROVIDER, _UNEXPECTED_PDU)))
 
-    def _tell_abort(self) -> None:
-        self._tell_end(self._pdu)
-        self._close()
+    def _tell_abort(self, abort: Abort) -> None:
+        self.close()
+        self._tell_end(abort)
 
-    def _tell_lost(self) -> None:
+    def _tell_lost(self, _: Any) -> None:
         self._tell_end(None)
 
-    def _abort_by_provider(self) -> None:
-        abort = self._pdu if isinstance(self._pdu, Abort) else Abort(_PROVIDER, _UNEXPECTED_PDU)
+    def _forget_timer(self, _: Any) -> None:
+        self._stop_timer()
+
+    def _abort_by_provider(self, subject: Any) -> None:
+        abort = subject if isinstance(subject, Abort) else Abort(_PROVIDER, _UNEXPECTED_PDU)
         self._deaf = True
         self.transport.write(pdus.encode_abort(abort))
         self._start_timer()
         self._tell_end(abort)
 
-    def _ignore(self) -> None:
+    def _ignore(self, _: Any) -> None:
         """AA-6."""
 
 
-_ACTIONS: Final[dict[str, Callable[[UpperLayer], None]]] = {
+_ACTIONS: Final[dict[str, Callable[[UpperLayer, Any], None]]] = {
     "AE-2": UpperLayer._send_request,
     "AE-3": UpperLayer._tell_accepted,
     "AE-4": UpperLayer._tell_rejected,
-    "AE-5": UpperLayer._start_timer,
+    "AE-5": UpperLayer._await_request,
     "AE-6": UpperLayer._tell_requested,
     "AE-7": UpperLayer._send_accept,
     "AE-8": UpperLayer._send_reject,
@@ -389,35 +443,18 @@ _ACTIONS: Final[dict[str, Callable[[UpperLayer], None]]] = {
     "AR-2": UpperLayer._tell_release,
     "AR-3": UpperLayer._tell_released,
     "AR-4": UpperLayer._send_release_answer_and_wait,
-    "AR-5": UpperLayer._stop_timer,
+    "AR-5": UpperLayer._forget_timer,
     "AR-6": UpperLayer._tell_data,
     "AR-7": UpperLayer._send_data,
     "AR-8": UpperLayer._tell_collision,
     "AR-9": UpperLayer._send_release_answer,
     "AR-10": UpperLayer._tell_released_first,
-    "AA-1": UpperLayer._send_abort_by_user,
+    "AA-1": UpperLayer._send_abort,
     "AA-2": UpperLayer._close,
     "AA-3": UpperLayer._tell_abort,
     "AA-4": UpperLayer._tell_lost,
-    "AA-5": UpperLayer._stop_timer,
+    "AA-5": UpperLayer._forget_timer,
     "AA-6": UpperLayer._ignore,
     "AA-7": UpperLayer._send_abort_again,
     "AA-8": UpperLayer._abort_by_provider,
 }
-
-
-def _nothing() -> None:
-    """Where there are no quick acknowledgements."""
-
-
-def _quick_ack_of(transport: Any) -> Callable[[], None]:
-    handle = getattr(transport, "socket", None)
-    if _QUICKACK is None or not isinstance(handle, socket.socket):
-        return _nothing
-    option = _QUICKACK
-
-    def acknowledge() -> None:
-        # The kernel forgets the option after a while, so it is set after every read.
-        handle.setsockopt(socket.IPPROTO_TCP, option, 1)
-
-    return acknowledge

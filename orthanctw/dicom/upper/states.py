@@ -49,7 +49,6 @@ class Event(enum.IntEnum):
     INVALID_PDU = 19
 
 
-
 def _row(text: str) -> dict[int, str]:
     """``2:AA-1 3,5-12:AA-8`` as a mapping of states."""
     row: dict[int, str] = {}

@@ -9,7 +9,6 @@ from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 
-
 #: Transfer syntaxes as they are listed: implicit little endian, which is everybody's default, comes first.
 _LISTED = (TRANSFER_SYNTAXES[1], TRANSFER_SYNTAXES[0], *TRANSFER_SYNTAXES[2:])
 _BOOLEANS = {"0": False, "false": False, "1": True, "true": True}
