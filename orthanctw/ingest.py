@@ -163,7 +163,11 @@ class Ingest:
         except BaseException:
             await self._storage.remove((attachment.uuid,))
             raise
-        self._told(stored, ids, attachment)
+        if stored.status is not StoreStatus.SUCCESS:
+            await self._removal.remove_files((*stored.removed_files, attachment.uuid))
+        else:
+            self._told(stored, ids)
+        self._metrics.add(f"orthanctw_ingest_{stored.status.name.lower()}_total")
         return _ingested(stored.status, ids)
 
     def _create(self, content: bytes | ISpool, scanned: ScannedFile) -> tuple[Attachment, bytes]:
@@ -203,17 +207,12 @@ class Ingest:
                 return False
         return True
 
-    def _told(self, stored: Stored, ids: tuple[str, str, str, str], attachment: Attachment) -> None:
-        """After the commit: listeners, stability, files that nothing refers to any more."""
-        self._metrics.add(f"orthanctw_ingest_{stored.status.name.lower()}_total")
-        if stored.status is StoreStatus.SUCCESS:
-            self._stability.touch(ids[:3])
-            self._events.publish(stored.changes)
-        unused = stored.removed_files
-        if stored.status is not StoreStatus.SUCCESS:
-            unused = (*unused, attachment.uuid)
-        if unused:
-            removed: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(unused))
+    def _told(self, stored: Stored, ids: tuple[str, str, str, str]) -> None:
+        """After the commit: stability, listeners, files that were overwritten or recycled."""
+        self._stability.touch(ids[:3])
+        self._events.publish(stored.changes)
+        if stored.removed_files:
+            removed: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(stored.removed_files))
             self._removing.add(removed)
             removed.addErrback(_removal_failed)
             removed.addCallback(lambda _: self._removing.discard(removed))
