@@ -32,6 +32,7 @@ test: $(VENV)/.installed debian lint
 
 bench: $(VENV)/.installed debian
 	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.cstore
 	$(BIN)/python -m benchmarks.rest
 
 clean:

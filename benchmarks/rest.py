@@ -132,8 +132,9 @@ def main() -> None:
     if any(found != answers[0] for found in answers):
         raise SystemExit("the answers differ")
     rows: list[list[object]] = [["what", *names, "reference"]]
-    for what in results[names[0]]:
-        rows.append([what, *(results[name][what] for name in names), _REFERENCE.get(what, "-")])
+    rows += [
+        [what, *(results[name][what] for name in names), _REFERENCE.get(what, "-")] for what in results[names[0]]
+    ]
     table(rows)
 
 
