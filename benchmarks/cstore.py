@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import Connection, ObjectSource, Server, median, running, table
+from benchmarks.common import Connection, ObjectSource, Server, median, running, table, temporary_folder
 from benchmarks.ingest import SIZES
 
 ASSOCIATIONS = (1, 4, 16)
@@ -69,14 +68,13 @@ def main() -> None:
         source = ObjectSource(height, width)
         for associations in ASSOCIATIONS:
             rates: dict[str, list[float]] = {name: [] for name in names}
-            with tempfile.TemporaryDirectory() as folder:
-                folders = write_objects(Path(folder), source, associations, counts[size])
-                for _ in range(arguments.runs):
-                    for name in names:
-                        with running(name, DicomServerEnabled=True) as server:
-                            elapsed = send(server, folders)
-                            check(server, counts[size])
-                            rates[name].append(counts[size] / elapsed)
+            folders = write_objects(Path(temporary_folder("bench-objects-")), source, associations, counts[size])
+            for _ in range(arguments.runs):
+                for name in names:
+                    with running(name, DicomServerEnabled=True) as server:
+                        elapsed = send(server, folders)
+                        check(server, counts[size])
+                        rates[name].append(counts[size] / elapsed)
             medians = {name: median(values) for name, values in rates.items()}
             ratio = medians[names[0]] / medians[names[-1]]
             reference = REFERENCE.get((size, associations))

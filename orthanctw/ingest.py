@@ -46,11 +46,13 @@ from orthanctw.model import (
 )
 from orthanctw.removal import Removal
 from orthanctw.stability import StabilityMonitor, timestamp
-from orthanctw.threads import shield
+from orthanctw.threads import Handover, shield
 
 log = Logger(namespace="orthanctw.generic")
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
+#: An instance for the index, from its file and the stored form of its header.
+MakeInstance = Callable[[Attachment, bytes], NewInstance]
 _PARENT_LEVELS = (ResourceLevel.PATIENT, ResourceLevel.STUDY, ResourceLevel.SERIES)
 #: Fields of an origin that become metadata of the instance.
 _ORIGIN_METADATA: Mapping[OriginKind, Sequence[tuple[MetadataType, str]]] = {
@@ -150,16 +152,15 @@ class Ingest:
             )
         if self._filters and not await self._accepted(scanned, ids, content, origin):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
-        # While a thread works on the file, the rows are made.
-        creating: Deferred[tuple[Attachment, bytes]] = self._storage.call(self._create, content, scanned)
+        # While a thread works on the file, the rows are made; it hands both to the index without coming back here.
+        prepared: Handover[MakeInstance] = Handover()
+        creating: Deferred[tuple[Attachment, Deferred[Stored]]] = self._storage.call(
+            self._create, content, scanned, prepared
+        )
+        prepared.run(self._prepare, scanned, ids, origin)
+        attachment, storing = await creating
         try:
-            make_instance = self._prepare(scanned, ids, origin)
-        except BaseException:
-            await self._storage.remove(((await creating)[0].uuid,))
-            raise
-        attachment, header = await creating
-        try:
-            stored: Stored = await self._index.store(make_instance(attachment, header))
+            stored = await storing
         except BaseException:
             await self._storage.remove((attachment.uuid,))
             raise
@@ -170,10 +171,18 @@ class Ingest:
         self._metrics.add(f"orthanctw_ingest_{stored.status.name.lower()}_total")
         return _ingested(stored.status, ids)
 
-    def _create(self, content: bytes | ISpool, scanned: ScannedFile) -> tuple[Attachment, bytes]:
-        """The file, and the header for the index; on a storage thread."""
+    def _create(
+        self, content: bytes | ISpool, scanned: ScannedFile, prepared: Handover[MakeInstance]
+    ) -> tuple[Attachment, Deferred[Stored]]:
+        """Make the file, then let the index have it; on a storage thread."""
         header = encode(scanned)
-        return self._storage.create_blocking(content, AttachmentType.DICOM, self._options.compression), header
+        attachment = self._storage.create_blocking(content, AttachmentType.DICOM, self._options.compression)
+        try:
+            instance = prepared.get()(attachment, header)
+        except BaseException:
+            self._storage.remove_blocking((attachment.uuid,))
+            raise
+        return attachment, self._index.store(instance)
 
     async def _scan(self, content: bytes | ISpool) -> ScannedFile:
         work = partial(
@@ -224,7 +233,7 @@ class Ingest:
 
     def _prepare(
         self, scanned: ScannedFile, ids: tuple[str, str, str, str], origin: Origin
-    ) -> Callable[[Attachment, bytes], NewInstance]:
+    ) -> MakeInstance:
         """All that the index must know, but for the file and the stored form of its header."""
         patient, study, series = (
             LazyResource(public_id, partial(self._new_resource, scanned, level, public_id, origin))

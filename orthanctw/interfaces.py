@@ -47,7 +47,10 @@ class IIndex(Interface):
 
     # Ingest and removal
     def store(instance: NewInstance) -> Deferred[Stored]:
-        """Add an object whose files, and their names, are durable already."""
+        """Add an object whose files, and their names, are durable already.
+
+        May be called in any thread; the Deferred fires in the reactor's, where callbacks are added to it.
+        """
 
     def delete(level: ResourceLevel, public_id: str) -> Deferred[Deleted | None]:
         """Delete a resource, what is below it and every ancestor that is left empty; None when it is unknown."""
@@ -328,6 +331,9 @@ class IStorageArea(Interface):
 
     def remove(uuids: Iterable[str]) -> Deferred[tuple[str, ...]]:
         """Remove files; answers those that are gone now (absent ones count as gone)."""
+
+    def remove_blocking(uuids: Iterable[str]) -> tuple[str, ...]:
+        """As `remove`, for work on a storage thread."""
 
     def tail(newer_than: float) -> Deferred[list[str]]:
         """UUIDs of files modified after a time stamp: those that a crash may have left without a row."""

@@ -48,6 +48,32 @@ def shield(work: Deferred[_T] | Coroutine[Deferred[Any], Any, _T]) -> Deferred[_
     return outer
 
 
+class Handover(Generic[_T]):
+    """A value that one thread makes and another one waits for; made once, taken once."""
+
+    def __init__(self) -> None:
+        self._made = threading.Lock()
+        self._made.acquire()
+        self._value: Any = _UNSET
+
+    def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Make the value; an exception is the taker's."""
+        try:
+            self._value = function(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - it is raised where the value is taken
+            self._value = Failure()
+        finally:
+            self._made.release()
+
+    def get(self) -> _T:
+        """Wait for the value (blocking). Raises what the maker raised."""
+        self._made.acquire()
+        if isinstance(self._value, Failure):
+            self._value.raiseException()
+        value: _T = self._value
+        return value
+
+
 class Call(Generic[_T]):
     """Work for a thread, and what became of it."""
 

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ServiceUnavailable
-from orthanctw.threads import Bridge, Call, NamedPool, SerialWorker, shield
+from orthanctw.threads import Bridge, Call, Handover, NamedPool, SerialWorker, shield
 
 
 class PoolTests(TestCase):
@@ -208,3 +208,23 @@ class BridgeTests(TestCase):
         with self.assertRaises(OrthancError) as caught:
             self.bridge.call(30, len, "")
         self.assertIs(caught.exception.code, ErrorCode.BAD_SEQUENCE_OF_CALLS)
+
+
+class HandoverTests(SynchronousTestCase):
+    """A value from one thread to another."""
+
+    def test_value(self) -> None:
+        """The taker waits until the value is made."""
+        handover: Handover[int] = Handover()
+        taken: list[int] = []
+        taker = threading.Thread(target=lambda: taken.append(handover.get()))
+        taker.start()
+        handover.run(int, "7")
+        taker.join(30)
+        self.assertEqual(taken, [7])
+
+    def test_failure(self) -> None:
+        """What the maker raises is raised to the taker."""
+        handover: Handover[int] = Handover()
+        handover.run(int, "no number")
+        self.assertRaises(ValueError, handover.get)

@@ -322,9 +322,9 @@ class FilesystemStorage:
     # Removal and repair
 
     def remove(self, uuids: Iterable[str]) -> Deferred[tuple[str, ...]]:
-        return self._pool.call(self._remove, tuple(uuids))
+        return self._pool.call(self.remove_blocking, tuple(uuids))
 
-    def _remove(self, uuids: tuple[str, ...]) -> tuple[str, ...]:
+    def remove_blocking(self, uuids: Iterable[str]) -> tuple[str, ...]:
         gone = []
         for uuid in uuids:
             try:
