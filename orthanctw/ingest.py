@@ -125,6 +125,7 @@ class Ingest:
         self._wall_clock = wall_clock
         self._options = options
         self._filters = list(filters)
+        self._active = 0
         self._removing: set[Deferred[None]] = set()
         self._signatures = {level: main_tags.signature(level) for level in ResourceLevel}
 
@@ -152,37 +153,51 @@ class Ingest:
             )
         if self._filters and not await self._accepted(scanned, ids, content, origin):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
-        # While a thread works on the file, the rows are made; it hands both to the index without coming back here.
-        prepared: Handover[MakeInstance] = Handover()
-        creating: Deferred[tuple[Attachment, Deferred[Stored]]] = self._storage.call(
-            self._create, content, scanned, prepared
-        )
-        prepared.run(self._prepare, scanned, ids, origin)
-        attachment, storing = await creating
+        made: list[Attachment] = []
+        self._active += 1
         try:
-            stored = await storing
+            stored = await self._commit(content, scanned, partial(self._prepare, scanned, ids, origin), made)
         except BaseException:
-            await self._storage.remove((attachment.uuid,))
+            await self._storage.remove([attachment.uuid for attachment in made])
             raise
+        finally:
+            self._active -= 1
         if stored.status is not StoreStatus.SUCCESS:
-            await self._removal.remove_files((*stored.removed_files, attachment.uuid))
+            await self._removal.remove_files((*stored.removed_files, made[0].uuid))
         else:
             self._told(stored, ids)
         self._metrics.add(f"orthanctw_ingest_{stored.status.name.lower()}_total")
         return _ingested(stored.status, ids)
 
-    def _create(
-        self, content: bytes | ISpool, scanned: ScannedFile, prepared: Handover[MakeInstance]
-    ) -> tuple[Attachment, Deferred[Stored]]:
-        """Make the file, then let the index have it; on a storage thread."""
-        header = encode(scanned)
-        attachment = self._storage.create_blocking(content, AttachmentType.DICOM, self._options.compression)
-        try:
-            instance = prepared.get()(attachment, header)
-        except BaseException:
-            self._storage.remove_blocking((attachment.uuid,))
-            raise
-        return attachment, self._index.store(instance)
+    async def _commit(
+        self,
+        content: bytes | ISpool,
+        scanned: ScannedFile,
+        prepare: Callable[[], MakeInstance],
+        made: list[Attachment],
+    ) -> Stored:
+        """Make the file, which is noted in `made`, and give the object to the index.
+
+        Each thread that has to wake up costs as much as a sync of the disk. So an object that comes alone is all the
+        writer's; of many, each file is made by a storage thread, which hands it to the writer without coming back here.
+        """
+        prepared: Handover[MakeInstance] = Handover()
+
+        def make() -> NewInstance:
+            header = encode(scanned)
+            attachment = self._storage.create_blocking(content, AttachmentType.DICOM, self._options.compression)
+            made.append(attachment)
+            return prepared.get()(attachment, header)
+
+        if self._active == 1 and isinstance(content, bytes):
+            storing = self._index.store(make)
+            prepared.run(prepare)
+        else:
+            handing = self._storage.call(lambda: (self._index.store(make()),))
+            prepared.run(prepare)
+            (storing,) = await handing
+        stored: Stored = await storing
+        return stored
 
     async def _scan(self, content: bytes | ISpool) -> ScannedFile:
         work = partial(

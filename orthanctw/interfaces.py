@@ -46,10 +46,12 @@ class IIndex(Interface):
         """Finish the writes that wait, then close; later calls fail with ServiceUnavailable."""
 
     # Ingest and removal
-    def store(instance: NewInstance) -> Deferred[Stored]:
+    def store(instance: NewInstance | Callable[[], NewInstance]) -> Deferred[Stored]:
         """Add an object whose files, and their names, are durable already.
 
-        May be called in any thread; the Deferred fires in the reactor's, where callbacks are added to it.
+        May be called in any thread; the Deferred fires in the reactor's, where callbacks are added to it. A callable
+        is called by the thread that writes, and may make the file first: for one object alone that is the shortest
+        way.
         """
 
     def delete(level: ResourceLevel, public_id: str) -> Deferred[Deleted | None]:

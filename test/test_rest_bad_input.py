@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pydicom import dcmread
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from test.dicom_files import UNDEFINED, dicom_file, element, head, sequence
 from test.rest_samples import SPOOL, Answer, RestCase, dicom_object, pixels, wire
@@ -31,9 +33,17 @@ class UnharmedCase(RestCase):
     async def _state(self) -> Any:
         return self.files(), await self.client.json("/statistics"), await self.client.json("/changes")
 
+    async def _spool_is_empty(self) -> None:
+        """The file of a refused body goes on a thread, a moment after the answer."""
+        for _ in range(1000):
+            if not any(SPOOL in name for name in self.files()):
+                return
+            await deferLater(reactor, 0.005)
+
     async def tearDown(self) -> None:
         try:
             if self.running:
+                await self._spool_is_empty()
                 self.assertEqual(await self._state(), self.before)
                 self.assertEqual((await self.client.store(self.good))["Status"], "AlreadyStored")
         finally:

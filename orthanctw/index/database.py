@@ -178,7 +178,7 @@ class SqliteIndex:
         return shield(self._closing)
 
     # Ingest and removal
-    def store(self, instance: NewInstance) -> Deferred[Stored]:
+    def store(self, instance: NewInstance | Callable[[], NewInstance]) -> Deferred[Stored]:
         return self._write(store, instance)
 
     def delete(self, level: ResourceLevel, public_id: str) -> Deferred[Deleted | None]:

@@ -55,9 +55,11 @@ class IndexWriter(SerialWorker):
         """One transaction for all; where that fails, without the operation that fails, and it alone."""
         self._transaction.is_careful = self._transaction.met_known_object
         self._transaction.met_known_object = False
-        waiting = [calls]
+        waiting: list[Sequence[Call[Any]]] = [_prepared(calls)]
         while waiting:
             group = waiting.pop()
+            if not group:
+                continue
             error, place = self._commit(group)
             if isinstance(error, sqlite3.IntegrityError) and not self._transaction.is_careful:
                 # Nearly always: an object that is stored already.
@@ -138,6 +140,20 @@ class IndexWriter(SerialWorker):
         except sqlite3.Error:
             # The journal stays, and with it everything that was committed.
             _log.failure("The journal of the index could not be copied into the database")
+
+
+def _prepared(calls: Sequence[Call[Any]]) -> list[Call[Any]]:
+    """The calls whose arguments are ready; what is still to be made is made here, before the transaction."""
+    ready = []
+    for call in calls:
+        if len(call.args) == 1 and callable(call.args[0]):
+            try:
+                call.args = (call.args[0](),)
+            except Exception as error:  # noqa: BLE001 - it fails this call and nobody else
+                call.outcome = Failure(_told(error))
+                continue
+        ready.append(call)
+    return ready
 
 
 def _told(error: Exception) -> OrthancError:
