@@ -17,7 +17,6 @@ _UID_PREFIXES = {
 }
 #: Characters of an identifier of ours: five groups of eight, and four hyphens.
 ORTHANC_ID_LENGTH = 44
-_ORTHANC_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{8}){4}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 #: Everything that a searched identifier loses: control and non-ASCII characters.
 _DROPPED = dict.fromkeys((*range(32), 127)) | {ord("%"): " ", ord("_"): " "}
@@ -37,10 +36,6 @@ def hierarchy_ids(patient_id: str, study_uid: str, series_uid: str, sop_uid: str
         orthanc_id(patient_id, study_uid, series_uid),
         orthanc_id(patient_id, study_uid, series_uid, sop_uid),
     )
-
-
-def is_orthanc_id(text: str) -> bool:
-    return _ORTHANC_ID.match(text) is not None
 
 
 def is_uuid(text: str) -> bool:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from orthanctw.acceptance import Acceptance
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.catalog import Catalog
+from orthanctw.configuration import mac_addresses
 from orthanctw.contents import Contents
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
 from orthanctw.dicom.maintags import MainTags
@@ -48,7 +49,7 @@ from orthanctw.rest.site import HttpOptions, OrthancSite
 from orthanctw.settings import Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
-from orthanctw.system import mac_addresses, system_information
+from orthanctw.system import system_information
 from orthanctw.threads import NamedPool
 from orthanctw.uploads import UploadLimits, Uploads
 

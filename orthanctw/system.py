@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sqlite3
 from collections.abc import Mapping
@@ -21,31 +20,6 @@ API_VERSION = 31
 #: Orthanc's number of its own database schema; clients only compare it.
 DATABASE_VERSION = 6
 _LIBRARIES = ("Twisted", "klein", "pydicom", "pynetdicom", "pyOpenSSL")
-_WELL_KNOWN = frozenset((("orthanc", "orthanc"), ("alice", "orthanctest"), ("alice", "alicePassword")))
-
-
-def mac_addresses() -> tuple[str, ...]:
-    """Hardware addresses of the network interfaces, sorted."""
-    addresses = []
-    try:
-        names = sorted(os.listdir("/sys/class/net"))
-    except OSError:
-        return ()
-    for name in names:
-        try:
-            with open(f"/sys/class/net/{name}/address", encoding="ascii") as file:
-                addresses.append(file.read().strip())
-        except (OSError, UnicodeDecodeError):
-            continue
-    return tuple(addresses)
-
-
-def is_http_secure(settings: Settings) -> bool:
-    """False when strangers may enter: remote access without authentication, or with an account that all know."""
-    security = settings.security
-    if security.remote_access_allowed and not security.authentication_enabled:
-        return False
-    return not _WELL_KNOWN.intersection(security.registered_users.items())
 
 
 def system_information(
@@ -72,7 +46,7 @@ def system_information(
         "HasLabels": True,
         "HttpPort": settings.http.http_port,
         "IngestTranscoding": settings.transcoding.ingest_transcoding or "",
-        "IsHttpServerSecure": is_http_secure(settings),
+        "IsHttpServerSecure": settings.security.http_server_secure,
         "MainDicomTags": {level.title: main_tags.signature(level) for level in ResourceLevel},
         "MaximumPatientCount": storage.maximum_patient_count,
         "MaximumStorageMode": storage.maximum_storage_mode.value,

@@ -380,7 +380,7 @@ class Network:
     """Remote servers and how to reach them."""
 
     dicom_modalities: Mapping[str, Modality] = option(
-        "DicomModalities", modalities, {}, LATER, "Known DICOM modalities, by a name of yours"
+        "DicomModalities", modalities, {}, WORKS, "Known DICOM modalities, by a name of yours"
     )
     dicom_modalities_in_database: bool = option(
         "DicomModalitiesInDatabase", boolean, False, LATER, "Keep modalities in the index, not in this file"
