@@ -31,6 +31,7 @@ test: $(VENV)/.installed debian lint
 	scripts/run-tests
 
 bench: $(VENV)/.installed debian
+	scripts/install-debian-packages wrk
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.cstore
 	$(BIN)/python -m benchmarks.rest

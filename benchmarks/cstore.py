@@ -1,7 +1,9 @@
 """C-STORE by DCMTK's unmodified ``storescu``: orthanctw and the real Orthanc on the same objects, in turn.
 
 Objects of 12 KB and 525 KB, 1, 4 and 16 associations. Prints the median rate of each and the ratio; `reference` is
-the rate of Orthanc 1.13.0 on a like machine.
+the rate of Orthanc 1.13.0 on a like machine. The more associations, the more objects: else the start of the senders,
+which needs the same two cores, is what is measured. At the end a crowd of senders starts at once, and the times of the
+first and the last to be done are printed.
 """
 
 from __future__ import annotations
@@ -9,13 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 from benchmarks.common import Connection, ObjectSource, Server, median, running, table, temporary_folder
 from benchmarks.ingest import SIZES
 
-ASSOCIATIONS = (1, 4, 16)
+#: Objects in a run by size and number of associations.
+COUNTS = {
+    "small": {1: 320, 4: 960, 16: 2400},
+    "CT": {1: 160, 4: 320, 16: 640},
+}
+#: Senders of the crowd, and what each sends.
+CROWD = (50, 20)
 REFERENCE = {("small", 1): 11, ("CT", 1): 18, ("CT", 4): 58}
 STORESCU = "/usr/bin/storescu"
 
@@ -32,19 +41,27 @@ def write_objects(folder: Path, source: ObjectSource, associations: int, total: 
     return folders
 
 
-def send(server: Server, folders: list[Path]) -> float:
-    """Seconds until every sender has ended with success."""
+def send(server: Server, folders: list[Path]) -> list[float]:
+    """Seconds until each sender has ended with success, in the order of their ends."""
     command = [STORESCU, "--scan-directories", "127.0.0.1", str(server.dicom_port)]
+    ends: list[float] = []
+    failures: list[str] = []
     started = time.perf_counter()
-    senders = [
-        subprocess.Popen([*command, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for folder in folders
-    ]
-    for sender in senders:
-        _, errors = sender.communicate()
-        if sender.returncode or errors.strip():
-            raise SystemExit(f"storescu failed: {errors[:500]!r}")
-    return time.perf_counter() - started
+
+    def run(folder: Path) -> None:
+        done = subprocess.run([*command, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        ends.append(time.perf_counter() - started)
+        if done.returncode or done.stderr.strip():
+            failures.append(repr(done.stderr[:500]))
+
+    threads = [threading.Thread(target=run, args=(folder,)) for folder in folders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise SystemExit(f"{len(failures)} storescu failed: {failures[0]}")
+    return ends
 
 
 def check(server: Server, expected: int) -> None:
@@ -54,27 +71,37 @@ def check(server: Server, expected: int) -> None:
         raise SystemExit(f"{server.name} has {body!r} in place of {expected} instances")
 
 
+def crowd(names: list[str]) -> None:
+    """Many senders at once."""
+    senders, objects = CROWD
+    folders = write_objects(
+        Path(temporary_folder("bench-objects-")), ObjectSource(*SIZES["small"]), senders, senders * objects
+    )
+    for name in names:
+        with running(name, DicomServerEnabled=True) as server:
+            ends = send(server, folders)
+            check(server, senders * objects)
+        print(f"{name}: {senders} senders of {objects} objects; first {ends[0]:.2f} s, last {ends[-1]:.2f} s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--small", type=int, default=320, help="objects of 12 KB in a run")
-    parser.add_argument("--large", type=int, default=160, help="objects of 525 KB in a run")
     parser.add_argument("--only", choices=["orthanctw", "Orthanc"])
     arguments = parser.parse_args()
-    counts = {"small": arguments.small, "CT": arguments.large}
     names = [arguments.only] if arguments.only else ["orthanctw", "Orthanc"]
     rows: list[list[object]] = [["objects", "associations", *names, "ratio", "reference", "to it"]]
     for size, (height, width) in SIZES.items():
         source = ObjectSource(height, width)
-        for associations in ASSOCIATIONS:
+        for associations, count in COUNTS[size].items():
             rates: dict[str, list[float]] = {name: [] for name in names}
-            folders = write_objects(Path(temporary_folder("bench-objects-")), source, associations, counts[size])
+            folders = write_objects(Path(temporary_folder("bench-objects-")), source, associations, count)
             for _ in range(arguments.runs):
                 for name in names:
                     with running(name, DicomServerEnabled=True) as server:
-                        elapsed = send(server, folders)
-                        check(server, counts[size])
-                        rates[name].append(counts[size] / elapsed)
+                        elapsed = send(server, folders)[-1]
+                        check(server, count)
+                        rates[name].append(count / elapsed)
             medians = {name: median(values) for name, values in rates.items()}
             ratio = medians[names[0]] / medians[names[-1]]
             reference = REFERENCE.get((size, associations))
@@ -84,6 +111,7 @@ def main() -> None:
             table(rows[-1:])
     print()
     table(rows)
+    crowd(names)
 
 
 if __name__ == "__main__":
