@@ -21,7 +21,7 @@ from benchmarks.ingest import SIZES
 #: Objects in a run by size and number of associations.
 COUNTS = {
     "small": {1: 320, 4: 960, 16: 2400},
-    "CT": {1: 160, 4: 320, 16: 640},
+    "CT": {1: 160, 4: 640, 16: 1600},
 }
 #: Senders of the crowd, and what each sends.
 CROWD = (50, 20)
