@@ -17,12 +17,7 @@ from twisted.python.failure import Failure
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.header import encode
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
-from orthanctw.dicom.maintags import (
-    MainTags,
-    expected_number_of_instances,
-    index_in_series,
-    search_tags,
-)
+from orthanctw.dicom.maintags import MainTags, search_tags
 from orthanctw.dicom.scanner import ScannedFile, scan
 from orthanctw.errors import DIMSE_DATA_SET_MISMATCH, BadFileFormat
 from orthanctw.events import EventBus
@@ -127,7 +122,6 @@ class Ingest:
         self._filters = list(filters)
         self._active = 0
         self._removing: set[Deferred[None]] = set()
-        self._signatures = {level: main_tags.signature(level) for level in ResourceLevel}
 
     async def store(
         self, content: bytes | ISpool, origin: Origin, *, announced: tuple[str, str] | None = None
@@ -270,17 +264,11 @@ class Ingest:
     def _new_resource(
         self, scanned: ScannedFile, level: ResourceLevel, public_id: str, origin: Origin
     ) -> NewResource:
-        metadata: dict[int, str] = {MetadataType.MAIN_DICOM_TAGS_SIGNATURE: self._signatures[level]}
-        sequences = self._main_tags.sequences(scanned, level)
-        if sequences is not None:
-            metadata[MetadataType.MAIN_DICOM_SEQUENCES] = sequences
+        metadata = self._main_tags.metadata(scanned, level)
         if level is ResourceLevel.INSTANCE:
-            self._add_instance_metadata(metadata, scanned, origin)
+            self._add_origin(metadata, origin)
         elif level is ResourceLevel.SERIES:
             metadata[MetadataType.REMOTE_AET] = origin.remote_aet
-            expected = expected_number_of_instances(scanned)
-            if expected is not None:
-                metadata[MetadataType.EXPECTED_NUMBER_OF_INSTANCES] = str(expected)
         return NewResource(
             public_id=public_id,
             main_tags=self._main_tags.values(scanned, level),
@@ -288,32 +276,12 @@ class Ingest:
             metadata=metadata,
         )
 
-    def _add_instance_metadata(
-        self, metadata: dict[int, str], scanned: ScannedFile, origin: Origin
-    ) -> None:
+    def _add_origin(self, metadata: dict[int, str], origin: Origin) -> None:
         metadata[MetadataType.RECEPTION_DATE] = timestamp(self._wall_clock)
         metadata[MetadataType.ORIGIN] = origin.kind.value
         metadata[MetadataType.REMOTE_AET] = origin.remote_aet
         for kind, field in _ORIGIN_METADATA.get(origin.kind, ()):
             metadata[kind] = getattr(origin, field)
-        metadata[MetadataType.TRANSFER_SYNTAX] = scanned.transfer_syntax
-        sop_class = scanned.text(_SOP_CLASS_UID)
-        if sop_class is not None:
-            metadata[MetadataType.SOP_CLASS_UID] = sop_class
-        index = index_in_series(scanned)
-        if index is not None:
-            metadata[MetadataType.INDEX_IN_SERIES] = index
-        if scanned.pixel_data_offset is not None:
-            metadata[MetadataType.PIXEL_DATA_OFFSET] = str(scanned.pixel_data_offset)
-        pixels = scanned.pixels
-        if pixels is not None and pixels.vr != _usual_vr(scanned):
-            metadata[MetadataType.PIXEL_DATA_VR] = pixels.vr
-
-
-def _usual_vr(scanned: ScannedFile) -> str:
-    """VR that pixel data has in the transfer syntax (PS3.5 annex A)."""
-    encapsulated = scanned.pixels is not None and scanned.pixels.encapsulated
-    return "OB" if encapsulated else "OW"
 
 
 def _ingested(status: StoreStatus, ids: tuple[str, str, str, str]) -> Ingested:

@@ -222,14 +222,15 @@ class MetadataValue:
 class Attachment:
     """A file of the storage area that belongs to a resource. Sizes are bytes, digests lower-case hexadecimal.
 
-    `crc32` is of the uncompressed bytes; the MD5 digests are empty when ``StoreMD5ForAttachments`` is false.
+    `crc32` is of the uncompressed bytes, None when nobody has computed it; the MD5 digests are empty when
+    ``StoreMD5ForAttachments`` is false.
     """
 
     content_type: int
     uuid: str
     size: int
     md5: str
-    crc32: int = 0
+    crc32: int | None = None
     compression: Compression = Compression.NONE
     compressed_size: int
     compressed_md5: str

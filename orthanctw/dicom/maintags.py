@@ -12,8 +12,9 @@ from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
 from orthanctw.dicom.scanner import ScannedFile
 from orthanctw.errors import ConfigurationError
 from orthanctw.identifiers import normalize_identifier
-from orthanctw.model import ResourceLevel
+from orthanctw.model import MetadataType, ResourceLevel
 
+_SOP_CLASS_UID: Final = 0x00080016
 _PATIENT: Final = (0x00100010, 0x00100020, 0x00100030, 0x00100040, 0x00101000)
 #: Main tags of each level, without ``ExtraMainDicomTags``.
 DEFAULT_MAIN_TAGS: Final[Mapping[ResourceLevel, tuple[int, ...]]] = {
@@ -109,6 +110,7 @@ class MainTags:
         }
         # Each study also keeps the main tags of its patient.
         self._values[ResourceLevel.STUDY] += self._values[ResourceLevel.PATIENT]
+        self._signatures = {level: self.signature(level) for level in ResourceLevel}
 
     def tags(self, level: ResourceLevel) -> tuple[int, ...]:
         """The main tags of a level, sequences included."""
@@ -131,11 +133,45 @@ class MainTags:
         form = form_of(found, TagFormat.FULL, FormOptions(dictionary=self._dictionary))
         return orjson.dumps({"Version": 1, "Sequences": form}).decode("utf-8")
 
+    def metadata(self, scanned: ScannedFile, level: ResourceLevel) -> dict[int, str]:
+        """The metadata of a new resource that its header alone tells."""
+        metadata: dict[int, str] = {MetadataType.MAIN_DICOM_TAGS_SIGNATURE: self._signatures[level]}
+        sequences = self.sequences(scanned, level)
+        if sequences is not None:
+            metadata[MetadataType.MAIN_DICOM_SEQUENCES] = sequences
+        if level is ResourceLevel.INSTANCE:
+            _add_instance_metadata(metadata, scanned)
+        elif level is ResourceLevel.SERIES:
+            expected = expected_number_of_instances(scanned)
+            if expected is not None:
+                metadata[MetadataType.EXPECTED_NUMBER_OF_INSTANCES] = str(expected)
+        return metadata
+
+
+def _add_instance_metadata(metadata: dict[int, str], scanned: ScannedFile) -> None:
+    metadata[MetadataType.TRANSFER_SYNTAX] = scanned.transfer_syntax
+    sop_class = scanned.text(_SOP_CLASS_UID)
+    if sop_class is not None:
+        metadata[MetadataType.SOP_CLASS_UID] = sop_class
+    index = index_in_series(scanned)
+    if index is not None:
+        metadata[MetadataType.INDEX_IN_SERIES] = index
+    if scanned.pixel_data_offset is not None:
+        metadata[MetadataType.PIXEL_DATA_OFFSET] = str(scanned.pixel_data_offset)
+    pixels = scanned.pixels
+    # PS3.5 annex A: the VR that pixel data usually has in the transfer syntax is not told.
+    if pixels is not None and pixels.vr != ("OB" if pixels.encapsulated else "OW"):
+        metadata[MetadataType.PIXEL_DATA_VR] = pixels.vr
+
 
 def search_tags(scanned: ScannedFile, level: ResourceLevel) -> dict[int, str]:
     """Identifier tags of a level, normalised for look-ups."""
-    stored = _stored_values(scanned, IDENTIFIER_TAGS[level])
-    return {tag: normalize_identifier(value) for tag, value in stored.items()}
+    return normalized_tags(_stored_values(scanned, IDENTIFIER_TAGS[level]), level)
+
+
+def normalized_tags(main_tags: Mapping[int, str], level: ResourceLevel) -> dict[int, str]:
+    """As `search_tags`, from the main tags of the level."""
+    return {tag: normalize_identifier(main_tags[tag]) for tag in IDENTIFIER_TAGS[level] if tag in main_tags}
 
 
 def expected_number_of_instances(scanned: ScannedFile) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -15,6 +15,8 @@ Row = tuple[Any, ...]
 LEVELS: Final = (None, *ResourceLevel)
 _LAST_UPDATE: Final = int(MetadataType.LAST_UPDATE)
 _COMPRESSIONS: Final = {int(c): c for c in Compression}
+#: The column `crc32` of a file whose checksum nobody has computed.
+_NO_CRC32: Final = -1
 
 #: The columns of `resource_from_row`, of the resource ``r``; `RESOURCE_JOINS` brings the tables.
 RESOURCE_COLUMNS: Final = (
@@ -93,7 +95,7 @@ def attachment_from_row(row: Row) -> Attachment:
         uuid=uuid,
         size=size,
         md5=md5,
-        crc32=crc32,
+        crc32=None if crc32 == _NO_CRC32 else crc32,
         compression=_COMPRESSIONS[compression],
         compressed_size=compressed_size,
         compressed_md5=compressed_md5,
@@ -109,12 +111,19 @@ def attachment_row(resource: int, attachment: Attachment) -> Row:
         attachment.uuid,
         attachment.size,
         attachment.md5,
-        attachment.crc32,
+        _NO_CRC32 if attachment.crc32 is None else attachment.crc32,
         int(attachment.compression),
         attachment.compressed_size,
         attachment.compressed_md5,
         attachment.revision,
     )
+
+
+def search_rows(resource: int, level: int, search_tags: Mapping[int, str]) -> Iterator[tuple[int, int, str]]:
+    """The rows of the table `search`: a value of several parts is looked up as a whole, and by each part."""
+    for tag, value in search_tags.items():
+        for item in {value, *value.split("\\")} if "\\" in value else (value,):
+            yield resource, tag_key(level, tag), item
 
 
 def json_list(values: Iterable[Any]) -> str:

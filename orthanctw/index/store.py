@@ -13,7 +13,7 @@ from orthanctw.index.rows import (
     encode_tags,
     in_series,
     internal_id,
-    tag_key,
+    search_rows,
 )
 from orthanctw.index.transaction import Parents, Transaction
 from orthanctw.model import (
@@ -164,9 +164,8 @@ def _add_resource(
         encode_new_metadata(new.metadata),
         header,
     )
-    for tag, value in new.search_tags.items():
-        for item in {value, *value.split("\\")} if "\\" in value else (value,):
-            transaction.add(Kind.SEARCH, resource, tag_key(level, tag), item)
+    for row_of_tag in search_rows(resource, level, new.search_tags):
+        transaction.add(Kind.SEARCH, *row_of_tag)
 
 
 def _find_instance(transaction: Transaction, instance: NewInstance) -> tuple[int, str | None] | None:
