@@ -18,8 +18,14 @@ class ErrorCode(enum.IntEnum):
         member.message = message
         return member
 
+    @classmethod
+    def of(cls, code: int) -> ErrorCode:
+        """The member of a number; INTERNAL_ERROR for one that is not known."""
+        found = cls._value2member_map_.get(code)
+        return found if isinstance(found, cls) else cls.INTERNAL_ERROR
+
     INTERNAL_ERROR = (-1, 500, "Unexpected internal failure")
-    SUCCESS = (0, 200, "No error")
+    SUCCESS = (0, 200, "Success")
     PLUGIN = (1, 500, "Failure inside plugin code")
     NOT_IMPLEMENTED = (2, 500, "Feature absent")
     PARAMETER_OUT_OF_RANGE = (3, 400, "Value not allowed")

@@ -6,7 +6,7 @@ error comment; nobody else translates errors.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from orthanctw.error_codes import ErrorCode
 
@@ -31,6 +31,8 @@ class OrthancError(Exception):
         When it differs from the default of the code.
     dimse_status : int, optional
         When it differs from the class's (PS3.7 annex C).
+    payload : JSON value, optional
+        More about the failure, shown to the client as ``ErrorPayload``.
     """
 
     code: ErrorCode = ErrorCode.INTERNAL_ERROR
@@ -43,10 +45,12 @@ class OrthancError(Exception):
         code: ErrorCode | None = None,
         http_status: int | None = None,
         dimse_status: int | None = None,
+        payload: Any = None,
     ) -> None:
         if code is not None:
             self.code = code
         self.details = details
+        self.payload = payload
         self.http_status = self.code.http_status if http_status is None else http_status
         if dimse_status is not None:
             self.dimse_status = dimse_status

@@ -1,4 +1,4 @@
-"""Telling listeners of changes, after the commit and in its order (level 4)."""
+"""Telling listeners of changes and jobs, after the commit and in its order (level 4)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from twisted.logger import Logger
 
-from orthanctw.interfaces import IChangeListener
-from orthanctw.model import Change
+from orthanctw.interfaces import IChangeListener, IJobListener
+from orthanctw.model import Change, JobEvent
 
 log = Logger(namespace="orthanctw.generic")
 
@@ -17,6 +17,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._listeners: list[IChangeListener] = []
+        self._job_listeners: list[IJobListener] = []
 
     def subscribe(self, listener: IChangeListener) -> None:
         self._listeners.append(listener)
@@ -29,3 +30,14 @@ class EventBus:
                     listener.changed(change)
                 except Exception:  # noqa: BLE001 - a listener is foreign code
                     log.failure("A listener failed on {change}", change=change.change_type.title)
+
+    def subscribe_to_jobs(self, listener: IJobListener) -> None:
+        self._job_listeners.append(listener)
+
+    def publish_job(self, event: JobEvent) -> None:
+        """To be called when what happened is durable."""
+        for listener in self._job_listeners:
+            try:
+                listener.job_changed(event)
+            except Exception:  # noqa: BLE001 - a listener is foreign code
+                log.failure("A listener failed on {event}", event=event.event_type.value)

@@ -22,11 +22,13 @@ from orthanctw.model import (
     Deleted,
     Expanded,
     ExportedResource,
+    JobEvent,
     MetadataValue,
     NewInstance,
     Origin,
     Resource,
     ResourceLevel,
+    SavedJob,
     Statistics,
     Stored,
 )
@@ -238,6 +240,16 @@ class IIndex(Interface):
     def acknowledge(queue: str, value_id: int) -> Deferred[None]:
         """Remove a reserved value."""
 
+    # Jobs
+    def add_jobs(jobs: Sequence[SavedJob]) -> Deferred[None]:
+        """Keep new jobs."""
+
+    def update_jobs(statuses: Mapping[int, bytes], forgotten: Sequence[int]) -> Deferred[None]:
+        """Write how far jobs came, by their numbers, and drop those that are forgotten; unknown ones are skipped."""
+
+    def jobs() -> Deferred[list[SavedJob]]:
+        """All that are kept, by their numbers."""
+
 
 class ISpool(Interface):
     """A file being received inside the storage area, not yet part of it.
@@ -352,4 +364,11 @@ class IChangeListener(Interface):
     """A hook that is told of changes, after their commit, in order; its errors are logged."""
 
     def changed(change: Change) -> None:
+        """Must not block and not raise."""
+
+
+class IJobListener(Interface):
+    """A hook that is told of jobs, in order; its errors are logged."""
+
+    def job_changed(event: JobEvent) -> None:
         """Must not block and not raise."""

@@ -405,3 +405,37 @@ def series_status(expected: int | None, indices: Iterable[str | None]) -> Series
     if inconsistent:
         return SeriesStatus.INCONSISTENT
     return SeriesStatus.COMPLETE if len(seen) == expected else SeriesStatus.MISSING
+
+
+class JobState(enum.Enum):
+    """States of a job; the value is the name that clients see."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCESS = "Success"
+    FAILURE = "Failure"
+    PAUSED = "Paused"
+    RETRY = "Retry"
+
+
+@attrs.frozen
+class SavedJob:
+    """A job as the index keeps it, two JSON texts: what it is, written once, and how far it came."""
+
+    number: int
+    definition: bytes
+    status: bytes
+
+
+class JobEventType(enum.Enum):
+    """What listeners are told of jobs."""
+
+    SUBMITTED = "JobSubmitted"
+    SUCCESS = "JobSuccess"
+    FAILURE = "JobFailure"
+
+
+@attrs.frozen
+class JobEvent:
+    event_type: JobEventType
+    job_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -28,9 +29,11 @@ from orthanctw.events import EventBus
 from orthanctw.finder import Finder
 from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
+from orthanctw.jobs.engine import JobsEngine
+from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
 from orthanctw.log import LogLevels
 from orthanctw.metrics import Metrics
-from orthanctw.model import Compression
+from orthanctw.model import Compression, JobState
 from orthanctw.names import Names
 from orthanctw.removal import Removal
 from orthanctw.rest.app import RestApi
@@ -41,11 +44,13 @@ from orthanctw.rest.resources.attached import AttachedRoutes
 from orthanctw.rest.resources.browsing import BrowsingRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
+from orthanctw.rest.resources.jobs import JobRoutes
 from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
 from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
 from orthanctw.rest.resources.uploads import UploadRoutes
 from orthanctw.rest.serialisers import ResourceSerialiser
 from orthanctw.rest.site import HttpOptions, OrthancSite
+from orthanctw.rest.submission import Submission
 from orthanctw.settings import Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
@@ -62,6 +67,13 @@ _MEGABYTE = 1024 * 1024
 LAST_START = 1001
 #: How often the end of running requests is looked for while stopping, in seconds.
 _STOP_INTERVAL = 0.02
+_JOB_METRICS = {
+    "orthanc_jobs_pending": (JobState.PENDING,),
+    "orthanc_jobs_running": (JobState.RUNNING,),
+    "orthanc_jobs_total_completed": (JobState.SUCCESS, JobState.FAILURE),
+    "orthanc_jobs_total_failed": (JobState.FAILURE,),
+    "orthanc_jobs_total_success": (JobState.SUCCESS,),
+}
 
 
 def check_foreign_index(settings: Settings) -> None:
@@ -96,6 +108,8 @@ class Server:
     ----------
     shut_down, reset : callable
         End the process, and start anew; called by the routes of these names.
+    goes_on : bool
+        Jobs of the process before are taken up (without ``--no-jobs``).
     """
 
     def __init__(
@@ -106,9 +120,11 @@ class Server:
         shut_down: Callable[[], None],
         reset: Callable[[], None],
         *,
+        goes_on: bool = True,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
+        self._goes_on = goes_on
         self._reactor = reactor
         self._wall_clock = wall_clock
         self._ports: list[IListeningPort] = []
@@ -193,6 +209,28 @@ class Server:
             limit_results=settings.dicom.limit_find_results,
             limit_instances=settings.dicom.limit_find_instances,
         )
+        content_types = settings.database.user_content_type.items()
+        self.names = Names(
+            settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
+        )
+        self.jobs = self._build_jobs()
+
+    def _build_jobs(self) -> JobsEngine:
+        options = self.settings.jobs
+        operations = Operations(self.ingest, self.removal, self.index, self.names)
+        engine = JobsEngine(
+            self.index,
+            [sequence_kind(operations)],
+            clock=self._reactor,
+            wall_clock=self._wall_clock,
+            slots=options.concurrent_jobs or os.cpu_count() or 1,
+            history=options.jobs_history_size,
+            is_saving=options.save_jobs,
+            notify=self.events.publish_job,
+        )
+        for name, states in _JOB_METRICS.items():
+            self.metrics.gauge(name, partial(engine.count, *states))
+        return engine
 
     def _build_dicom(self) -> DicomServer:
         options = self.settings.dicom
@@ -214,11 +252,7 @@ class Server:
     def _build_api(
         self, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
     ) -> RestApi:
-        settings = self.settings
-        content_types = settings.database.user_content_type.items()
-        names = Names(
-            settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
-        )
+        settings, names = self.settings, self.names
         serialiser = ResourceSerialiser(
             self.dictionary, names.metadata_name, self.catalog.patient_tags
         )
@@ -240,6 +274,13 @@ class Server:
             SearchRoutes(self.catalog, self.finder, serialiser, encoder),
             AcceptanceRoutes(self.acceptance),
             ToolRoutes(levels, self._wall_clock, shut_down, reset),
+            JobRoutes(
+                self.jobs,
+                Submission(self.jobs),
+                encoder,
+                clock=self._reactor.seconds,
+                wall_clock=self._wall_clock,
+            ),
         ]
         if settings.http.orthanc_explorer_enabled:
             owners.append(ExplorerRoutes())
@@ -285,6 +326,8 @@ class Server:
             await self.index.open()
             started.append(self.index.close)
             await self._repair()
+            await self.jobs.start(goes_on=self._goes_on)
+            started.append(lambda: self.jobs.stop(self._reactor.seconds()))
             self._listen()
         except BaseException:
             for stop in reversed(started):
@@ -367,6 +410,7 @@ class Server:
         self.api.stopping = True
         self.site.stop_idle()
         deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
+        await self.jobs.stop(deadline)
         await self.dicom.stop(deadline)
         while (self.api.active or self.site.connections) and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, _STOP_INTERVAL)

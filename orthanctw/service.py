@@ -69,6 +69,7 @@ class OrthancService(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._options = options
+        self._goes_on = not options.no_jobs
         self.levels = LogLevels(options.log_levels)
         self.log_file = LogFile(options)
         self.observer = LineObserver(self.log_file, self.levels)
@@ -93,12 +94,20 @@ class OrthancService(MultiService):
 
     async def _start(self) -> None:
         try:
-            server = Server(self._reactor, self._settings, self.levels, self._shut_down, self._reset)
+            server = Server(
+                self._reactor,
+                self._settings,
+                self.levels,
+                self._shut_down,
+                self._reset,
+                goes_on=self._goes_on,
+            )
             await server.start()
         except Exception:  # noqa: BLE001 - whatever it is, the process must end with an error
             self._start_failed(Failure())
             return
         self.server = server
+        self._goes_on = True
         # What lives now lives as long as the process: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

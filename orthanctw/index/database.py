@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from zope.interface import implementer
 
 from orthanctw.errors import OrthancError, ServiceUnavailable
-from orthanctw.index import edits, journal, keyvalues, queries, removal, schema, search
+from orthanctw.index import edits, jobs, journal, keyvalues, queries, removal, schema, search
 from orthanctw.index.connection import BUSY_TIMEOUT, Readers, connect_writer, translate
 from orthanctw.index.store import store
 from orthanctw.index.transaction import Quota, Transaction
@@ -29,6 +29,7 @@ from orthanctw.model import (
     NewInstance,
     Resource,
     ResourceLevel,
+    SavedJob,
     Statistics,
     StorageMode,
     Stored,
@@ -361,3 +362,13 @@ class SqliteIndex:
 
     def acknowledge(self, queue: str, value_id: int) -> Deferred[None]:
         return self._write(keyvalues.acknowledge, queue, value_id)
+
+    # Jobs
+    def add_jobs(self, new: Sequence[SavedJob]) -> Deferred[None]:
+        return self._write(jobs.add_jobs, new)
+
+    def update_jobs(self, statuses: Mapping[int, bytes], forgotten: Sequence[int]) -> Deferred[None]:
+        return self._write(jobs.update_jobs, statuses, forgotten)
+
+    def jobs(self) -> Deferred[list[SavedJob]]:
+        return self._read_snapshot(jobs.jobs)

@@ -120,7 +120,13 @@ def _create(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-STEPS: Final[tuple[Step, ...]] = (_create,)
+def _add_jobs(connection: sqlite3.Connection) -> None:
+    # Definitions may be long and never change; a status is written after every few steps.
+    connection.execute("CREATE TABLE jobs (number INTEGER PRIMARY KEY, definition BLOB NOT NULL)")
+    connection.execute("CREATE TABLE job_status (number INTEGER PRIMARY KEY, status BLOB NOT NULL)")
+
+
+STEPS: Final[tuple[Step, ...]] = (_create, _add_jobs)
 
 
 def migrate(connection: sqlite3.Connection, date: str, steps: Sequence[Step] = STEPS) -> int:

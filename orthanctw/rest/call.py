@@ -12,6 +12,7 @@ from orthanctw.errors import (
     BadFileFormat,
     BadParameterType,
     BadRequest,
+    OrthancError,
     ParameterOutOfRange,
     RequestTooLarge,
 )
@@ -99,13 +100,15 @@ def parse_integer(text: str, name: str) -> int:
     return int(stripped)
 
 
-def field(body: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
-    """A field of a JSON body, or `default` when absent. BadRequest when it has another type."""
+def field(
+    body: Mapping[str, Any], name: str, kind: type, default: Any, error: type[OrthancError] = BadRequest
+) -> Any:
+    """A field of a JSON body, or `default` when absent. An `error` when it has another type."""
     if name not in body:
         return default
     value = body[name]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise BadRequest(f"Field {name} must be {_KINDS[kind]}")
+        raise error(f"Field {name} must be {_KINDS[kind]}")
     return value
 
 

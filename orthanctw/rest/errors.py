@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,7 +21,7 @@ _ELSEWHERE = frozenset(("OPTIONS", "PROPFIND"))
 
 def describe(error: OrthancError, method: str, path: str) -> bytes:
     """The body of an error: code, HTTP status, texts and the request it belongs to."""
-    body = {
+    body: dict[str, Any] = {
         "HttpError": HTTPStatus(error.http_status).phrase,
         "HttpStatus": error.http_status,
         "Message": error.code.message,
@@ -31,6 +32,8 @@ def describe(error: OrthancError, method: str, path: str) -> bytes:
     }
     if error.details:
         body["Details"] = error.details
+    if error.payload is not None:
+        body["ErrorPayload"] = error.payload
     return encode(body)
 
 

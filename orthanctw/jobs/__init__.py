@@ -1,0 +1,1 @@
+"""The jobs engine: long work that survives restarts and can be watched and steered."""

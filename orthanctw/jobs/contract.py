@@ -1,0 +1,103 @@
+"""What a kind of jobs must offer to the engine."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import attrs
+
+from orthanctw.interfaces import IReader
+
+#: JSON values: what a job is made of, and how far it came.
+Parameters = Mapping[str, Any]
+Position = Mapping[str, Any]
+
+
+class StepResult(enum.Enum):
+    """What comes after a step."""
+
+    CONTINUE = enum.auto()
+    SUCCESS = enum.auto()
+    RETRY = enum.auto()
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """What a step has done: where the next one goes on, and the share of the whole that is done, 0 to 1."""
+
+    position: Position
+    progress: float
+    result: StepResult = StepResult.CONTINUE
+    #: Seconds until the next attempt, with `StepResult.RETRY`.
+    delay: float = 0.0
+
+
+@attrs.frozen
+class Output:
+    """Something that a job has made and clients may fetch."""
+
+    content: bytes | IReader
+    content_type: str
+    file_name: str
+
+
+class Job(Protocol):
+    """The work of one job. It holds nothing that its position does not say, but for what `end` lets go."""
+
+    def content(self, position: Position) -> Mapping[str, Any]:
+        """``Content``, as clients see it."""
+
+    async def step(self, position: Position) -> Step:
+        """Do a piece of the work that takes well under a second.
+
+        A step that was interrupted by the death of the process is done again. Raises OrthancError when the job fails.
+        """
+
+    async def end(self) -> None:
+        """No step follows for now: let connections and the like go."""
+
+    async def output(self, position: Position, key: str) -> Output | None:
+        """An output, or None."""
+
+    async def delete_output(self, position: Position, key: str) -> Position | None:
+        """Drop an output; the position without it, or None when there is none."""
+
+    async def forget(self, position: Position) -> None:
+        """The job is forgotten: remove what it has left."""
+
+
+@attrs.frozen(kw_only=True)
+class JobKind:
+    """A type of jobs.
+
+    `make` takes parameters and whether the job is permissive, and raises OrthancError for parameters that it cannot
+    read. Kinds that are not `is_saved` end with the process; those that are not `is_resubmitted` do not run twice.
+    `leaves_files` says that there is something for `Job.forget` to do.
+    """
+
+    name: str
+    make: Callable[[Parameters, bool], Job]
+    is_saved: bool = True
+    is_resubmitted: bool = True
+    leaves_files: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class JobRequest:
+    """A job to submit."""
+
+    kind: str
+    parameters: Parameters
+    priority: int = 0
+    permissive: bool = False
+    user_data: Any = None
+
+
+class JobStore(Protocol):
+    """The part of the index that the engine needs."""
+
+    def add_jobs(self, jobs: Any) -> Awaitable[None]: ...
+    def update_jobs(self, statuses: Any, forgotten: Any) -> Awaitable[None]: ...
+    def jobs(self) -> Awaitable[Any]: ...

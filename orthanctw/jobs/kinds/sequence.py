@@ -1,0 +1,144 @@
+"""A sequence of operations, one after the other: what scripts ask for that shall happen later."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from orthanctw.errors import BadFileFormat, BadRequest, OrthancError
+from orthanctw.ingest import Ingest
+from orthanctw.interfaces import IIndex
+from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
+from orthanctw.model import Origin, OriginKind, ResourceLevel
+from orthanctw.names import Names
+from orthanctw.removal import Removal
+
+SEQUENCE: Final = "SequenceOfOperations"
+#: Key of the output: what each operation has answered.
+RESULTS: Final = "results"
+#: Operations of one job at most.
+_MAXIMUM: Final = 10_000
+
+Operation = Mapping[str, Any]
+Perform = Callable[[Operation], Awaitable[Mapping[str, Any]]]
+
+
+@attrs.frozen
+class OperationKind:
+    """A type of operations: the names of its arguments, which are texts, and what does it."""
+
+    arguments: tuple[str, ...]
+    perform: Perform
+
+
+class Operations:
+    """What a sequence can do. Each operation may be done twice: a process can die before it has noted the first time."""
+
+    def __init__(self, ingest: Ingest, removal: Removal, index: IIndex, names: Names) -> None:
+        self._ingest = ingest
+        self._removal = removal
+        self._index = index
+        self._names = names
+        self.kinds: dict[str, OperationKind] = {
+            "StoreInstance": OperationKind(("Content",), self._store),
+            "DeleteResource": OperationKind(("ID",), self._delete),
+            "SetMetadata": OperationKind(("ID", "Name", "Value"), self._set_metadata),
+        }
+
+    async def _store(self, operation: Operation) -> Mapping[str, Any]:
+        try:
+            content = base64.b64decode(operation["Content"], validate=True)
+        except binascii.Error as e:
+            raise BadFileFormat("Content is not base64") from e
+        stored = await self._ingest.store(content, Origin(kind=OriginKind.REST_API))
+        return {"ID": stored.instance, "Status": stored.status.value}
+
+    async def _delete(self, operation: Operation) -> Mapping[str, Any]:
+        level = await self._index.lookup_level(operation["ID"])
+        deleted = None if level is None else await self._removal.delete(level, operation["ID"])
+        return {"Deleted": deleted is not None}
+
+    async def _set_metadata(self, operation: Operation) -> Mapping[str, Any]:
+        number = self._names.metadata_number(operation["Name"])
+        if number < 1024:
+            raise BadRequest("Only metadata of users can be set")
+        level: ResourceLevel | None = await self._index.lookup_level(operation["ID"])
+        # An unknown resource is refused by the index.
+        written = await self._index.set_metadata(
+            level or ResourceLevel.INSTANCE, operation["ID"], number, operation["Value"], None, False
+        )
+        return {"Revision": written.revision}
+
+
+def check_operations(value: Any, kinds: Mapping[str, OperationKind]) -> Sequence[Operation]:
+    """The operations of a request. BadRequest, naming the place, for what cannot be carried out."""
+    if not isinstance(value, list) or not 0 < len(value) <= _MAXIMUM:
+        raise BadRequest(f"Operations must be an array of 1 to {_MAXIMUM} objects")
+    for place, operation in enumerate(value):
+        kind = kinds.get(operation.get("Type", "")) if isinstance(operation, dict) else None
+        if kind is None:
+            raise BadRequest(f"Operations[{place}] has no known Type")
+        for name in kind.arguments:
+            if not isinstance(operation.get(name), str):
+                raise BadRequest(f"Operations[{place}].{name} must be a string")
+    return value
+
+
+class OperationSequence:
+    """One job; each step is one operation. A `Job`."""
+
+    def __init__(self, kinds: Mapping[str, OperationKind], parameters: Parameters, permissive: bool) -> None:
+        self._kinds = kinds
+        self._operations = check_operations(parameters.get("Operations"), kinds)
+        self._description = str(parameters.get("Description", ""))
+        self._permissive = permissive
+
+    def content(self, position: Position) -> Mapping[str, Any]:
+        return {"CountOperations": len(self._operations), "Description": self._description}
+
+    async def step(self, position: Position) -> Step:
+        place: int = position.get("Next", 0)
+        # Appended to in place: nothing is waited for between that and the end of the step.
+        results: list[Any] = position.get("Results", [])
+        operation = self._operations[place]
+        try:
+            result = await self._kinds[operation["Type"]].perform(operation)
+        except OrthancError as e:
+            if not self._permissive:
+                raise
+            result = {"ErrorCode": int(e.code), "ErrorDetails": e.details}
+        results.append(result)
+        place += 1
+        is_last = place == len(self._operations)
+        return Step(
+            position={"Next": place, "Results": results},
+            progress=place / len(self._operations),
+            result=StepResult.SUCCESS if is_last else StepResult.CONTINUE,
+        )
+
+    async def end(self) -> None:
+        """Nothing is held between steps."""
+
+    async def output(self, position: Position, key: str) -> Output | None:
+        if key != RESULTS or "Results" not in position:
+            return None
+        return Output(orjson.dumps(position["Results"]), "application/json; charset=utf-8", "results.json")
+
+    async def delete_output(self, position: Position, key: str) -> Position | None:
+        if key != RESULTS or "Results" not in position:
+            return None
+        return {name: value for name, value in position.items() if name != "Results"}
+
+    async def forget(self, position: Position) -> None:
+        """Nothing is left outside the position."""
+
+
+def sequence_kind(operations: Operations) -> JobKind:
+    """The kind of jobs that carries out `operations`."""
+    return JobKind(name=SEQUENCE, make=partial(OperationSequence, operations.kinds))

@@ -1,0 +1,186 @@
+"""``/jobs``: watching and steering jobs, and submitting sequences of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Any
+
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import BadFileFormat, BadRequest, EmptyAnswer, InexistentItem, OrthancError, ParameterOutOfRange
+from orthanctw.jobs.engine import JobsEngine
+from orthanctw.jobs.kinds.sequence import SEQUENCE
+from orthanctw.jobs.record import JobRecord
+from orthanctw.model import JobState
+from orthanctw.rest.app import route
+from orthanctw.rest.call import Call, field
+from orthanctw.rest.encoding import JsonEncoder
+from orthanctw.rest.reply import EMPTY, EMPTY_JSON, Reply, content_disposition, json_reply
+from orthanctw.rest.submission import Submission
+
+_STATES = {state.value: state for state in JobState}
+
+
+def _text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%S.%f")
+
+
+class JobRoutes:
+    """Jobs by their identifiers.
+
+    Parameters
+    ----------
+    clock : callable
+        The clock of the engine, in seconds.
+    wall_clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine: JobsEngine,
+        submission: Submission,
+        encoder: JsonEncoder,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._submission = submission
+        self._encoder = encoder
+        self._clock = clock
+        self._wall_clock = wall_clock
+
+    def _job(self, call: Call, error: OrthancError) -> JobRecord:
+        record = self._engine.job(call["id"])
+        if record is None:
+            raise error
+        return record
+
+    @route("GET", "/jobs")
+    async def list(self, call: Call) -> Reply:
+        """Identifiers or whole jobs, sorted by identifiers."""
+        records = self._engine.jobs()
+        states, types = _states(call.arguments.get("status")), _names(call.arguments.get("type"))
+        if states is not None or types is not None:
+            records = [
+                record
+                for record in records
+                if (states is None or record.state in states) and (types is None or record.kind in types)
+            ]
+        since, limit = call.integer("since") or 0, call.integer("limit") or len(records)
+        page = records[since : since + limit]
+        if not call.boolean("expand"):
+            return json_reply([record.job_id for record in page])
+        now = self._wall_clock()
+        return await self._encoder.reply([self._json(record, now) for record in page])
+
+    @route("POST", "/jobs")
+    async def submit(self, call: Call) -> Reply:
+        """A sequence of operations."""
+        body = await call.json_object()
+        if field(body, "Type", str, "") != SEQUENCE:
+            raise BadRequest(f"Type must be {SEQUENCE}")
+        parameters = {
+            "Operations": body.get("Operations"),
+            "Description": field(body, "Description", str, "REST API", BadFileFormat),
+        }
+        return await self._submission.submit(SEQUENCE, parameters, body, synchronous=False)
+
+    @route("GET", "/jobs/<id>")
+    async def show(self, call: Call) -> Reply:
+        """One job."""
+        return json_reply(self._json(self._job(call, EmptyAnswer(404)), self._wall_clock()))
+
+    @route("DELETE", "/jobs/<id>")
+    async def delete(self, call: Call) -> Reply:
+        """Forget a finished job."""
+        if not await self._engine.delete(self._job(call, InexistentItem())):
+            raise OrthancError(
+                "Only a finished job can be deleted", code=ErrorCode.BAD_SEQUENCE_OF_CALLS, http_status=400
+            )
+        return EMPTY
+
+    @route("POST", "/jobs/<id>/pause")
+    async def pause(self, call: Call) -> Reply:
+        """Stop after the present step."""
+        await self._engine.pause(self._job(call, EmptyAnswer(400)))
+        return EMPTY_JSON
+
+    @route("POST", "/jobs/<id>/cancel")
+    async def cancel(self, call: Call) -> Reply:
+        """End as a failure."""
+        await self._engine.cancel(self._job(call, EmptyAnswer(400)))
+        return EMPTY_JSON
+
+    @route("POST", "/jobs/<id>/resume")
+    async def resume(self, call: Call) -> Reply:
+        """Go on after a pause."""
+        if not await self._engine.resume(self._job(call, EmptyAnswer(400))):
+            raise EmptyAnswer(400)
+        return EMPTY_JSON
+
+    @route("POST", "/jobs/<id>/resubmit")
+    async def resubmit(self, call: Call) -> Reply:
+        """Start anew after a failure."""
+        if not await self._engine.resubmit(self._job(call, EmptyAnswer(400))):
+            raise EmptyAnswer(400)
+        return EMPTY_JSON
+
+    @route("GET", "/jobs/<id>/<key>")
+    async def output(self, call: Call) -> Reply:
+        """What a job has made."""
+        output = await self._engine.output(self._job(call, InexistentItem()), call["key"])
+        if output is None:
+            raise InexistentItem("The job has no such output")
+        headers = (content_disposition(output.file_name),)
+        if isinstance(output.content, bytes):
+            return Reply(output.content, output.content_type, headers=headers)
+        return Reply(content_type=output.content_type, headers=headers, reader=output.content)
+
+    @route("DELETE", "/jobs/<id>/<key>")
+    async def delete_output(self, call: Call) -> Reply:
+        """Drop what a job has made."""
+        if not await self._engine.delete_output(self._job(call, InexistentItem()), call["key"]):
+            raise InexistentItem("The job has no such output")
+        return EMPTY
+
+    def _json(self, record: JobRecord, now: float) -> dict[str, Any]:
+        runtime = record.runtime + (0.0 if record.started is None else self._clock() - record.started)
+        job: dict[str, Any] = {
+            "ID": record.job_id,
+            "Type": record.kind,
+            "State": record.state.value,
+            "Priority": record.priority,
+            "Progress": int(record.progress * 100),
+            "CreationTime": _text(record.creation_time),
+            "Timestamp": _text(now),
+            "EffectiveRuntime": round(runtime, 3),
+            "ErrorCode": record.error_code,
+            "ErrorDescription": ErrorCode.of(record.error_code).message,
+            "ErrorDetails": record.error_details,
+            "Content": record.content if record.job is None else record.job.content(record.position),
+        }
+        if record.completion_time is not None:
+            job["CompletionTime"] = _text(record.completion_time)
+        if record.state is JobState.RUNNING and record.progress > 0.01:
+            job["EstimatedTimeOfArrival"] = _text(now + runtime / record.progress * (1 - record.progress))
+        if record.error_payload is not None:
+            job["ErrorPayload"] = record.error_payload
+        if record.user_data is not None:
+            job["UserData"] = record.user_data
+        return job
+
+
+def _names(text: str | None) -> Collection[str] | None:
+    return None if text is None else frozenset(name.strip() for name in text.split(","))
+
+
+def _states(text: str | None) -> Collection[JobState] | None:
+    names = _names(text)
+    if names is None:
+        return None
+    unknown = [name for name in names if name not in _STATES]
+    if unknown:
+        raise ParameterOutOfRange("Unknown state of jobs in argument status")
+    return frozenset(_STATES[name] for name in names)
