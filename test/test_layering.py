@@ -17,6 +17,7 @@ LEVELS = {
     "orthanctw/model": 0,
     "orthanctw/identifiers": 0,
     "orthanctw/settings": 0,
+    "orthanctw/remote": 0,
     "orthanctw/interfaces": 1,
     "orthanctw/threads": 2,
     "orthanctw/metrics": 2,

@@ -78,6 +78,11 @@ def canonical_encoding(name: str) -> str:
     return found
 
 
+def term_codec(term: str) -> str | None:
+    """The codec of a single term of SpecificCharacterSet, or None."""
+    return _TERMS.get(term)
+
+
 def _ascii_only(raw: bytes) -> str:
     return _ANY_ESCAPE.sub(b"", raw).decode("ascii", "ignore")
 

@@ -1,0 +1,80 @@
+"""Remote application entities, and what is asked of them (level 0: values)."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from orthanctw.settings.structures import Manufacturer, Modality, RetrieveMethod
+
+
+@attrs.frozen(kw_only=True)
+class Remote:
+    """A remote application entity as one operation addresses it; `timeout` in seconds, 0 for none."""
+
+    aet: str
+    host: str
+    port: int
+    local_aet: str
+    timeout: int
+    manufacturer: Manufacturer = Manufacturer.GENERIC
+    allow_transcoding: bool = True
+    use_dicom_tls: bool = False
+    retrieve_method: RetrieveMethod = RetrieveMethod.SYSTEM_DEFAULT
+
+
+def remote_of(
+    modality: Modality, *, default_aet: str, default_timeout: int, local_aet: str = "", timeout: int | None = None
+) -> Remote:
+    """A modality with the AE title and time limit of one request, else its own, else the server's."""
+    return Remote(
+        aet=modality.aet,
+        host=modality.host,
+        port=modality.port,
+        local_aet=local_aet or modality.local_aet or default_aet,
+        timeout=timeout if timeout is not None else modality.timeout or default_timeout,
+        manufacturer=modality.manufacturer,
+        allow_transcoding=modality.allow_transcoding,
+        use_dicom_tls=modality.use_dicom_tls,
+        retrieve_method=modality.retrieve_method,
+    )
+
+
+@attrs.frozen
+class Originator:
+    """Who asked for the C-MOVE that an outgoing C-STORE belongs to (PS3.7 section 9.3.1.1)."""
+
+    aet: str
+    message_id: int
+
+
+@attrs.frozen(kw_only=True)
+class Outgoing:
+    """An object to send: the file in the storage area, or its bytes, and what its header says of it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    path: str = ""
+    content: bytes = b""
+
+
+class RetrieveLevel(enum.Enum):
+    """Query/retrieve levels; the value is that of the tag (PS3.4 section C.6)."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
+@attrs.frozen(kw_only=True)
+class RetrieveResult:
+    """How a C-MOVE or C-GET ended: its last status, and the numbers of sub-operations."""
+
+    status: int
+    completed: int = 0
+    failed: int = 0
+    warnings: int = 0
+    comment: str = ""
