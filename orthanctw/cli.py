@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="configuration file, or folder of *.json files; none: the defaults")
     add("--check", action="store_true", help="read the configuration, tell what is wrong with it, and exit")
+    add(
+        "--import",
+        dest="take_over",
+        action="store_true",
+        help="take over the index of the Orthanc that has used the folders of the configuration, and exit; the first "
+        "PATH may be the file of that index",
+    )
     add("--config", metavar="FILE", help="write a sample configuration and exit (-: to the standard output)")
     add("--advanced-config", metavar="FILE", nargs="?", const="-", help="the same with the less usual options")
     add("--errors", action="store_true", help="list the error codes and exit")
@@ -85,6 +92,9 @@ def main(argv: Sequence[str] | None = None, run: Run | None = None) -> int:
     if document is not None:
         return document()
     paths = tuple(os.path.abspath(path) for path in arguments.paths)
+    old_index = _old_index(paths) if arguments.take_over else None
+    if old_index is not None:
+        paths = paths[1:]
 
     def read() -> Settings:
         return load(paths, os.environ)
@@ -95,6 +105,8 @@ def main(argv: Sequence[str] | None = None, run: Run | None = None) -> int:
         for problem in error.problems:
             _tell(problem)
         return 1
+    if arguments.take_over:
+        return _take_over(settings, old_index)
     if arguments.check:
         for warning in settings.warnings:
             _print(f"warning: {warning}")
@@ -131,6 +143,33 @@ def _server() -> Run:
     from orthanctw.service import run
 
     return run
+
+
+def _old_index(paths: tuple[str, ...]) -> str | None:
+    """The first path when it is a database."""
+    from orthanctw.takeover.access import is_database
+
+    return paths[0] if paths and is_database(paths[0]) else None
+
+
+def _take_over(settings: Settings, old_index: str | None) -> int:
+    from orthanctw.server import DATABASE, dictionary_of, index_folder, main_tags_of
+    from orthanctw.takeover.coexistence import FOREIGN_DATABASE
+    from orthanctw.takeover.command import Places, take_over
+
+    folder = index_folder(settings)
+    places = Places(
+        old_index=old_index or os.path.join(folder, FOREIGN_DATABASE),
+        database=os.path.join(folder, DATABASE),
+        storage=settings.storage.storage_directory,
+    )
+    try:
+        dictionary = dictionary_of(settings)
+        return take_over(settings, dictionary, main_tags_of(settings, dictionary), places)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            _tell(problem)
+        return 1
 
 
 def _tell(text: str) -> None:

@@ -49,15 +49,18 @@ class Removal:
             # The server has stopped meanwhile.
             log.debug("{count} files are left to the next start", count=len(uuids))
 
-    async def repair(self, last_start: float) -> None:
+    async def repair(self, last_start: float | None) -> None:
         """After a start: remove what an interrupted process left.
 
         Parameters
         ----------
-        last_start : float
-            When the process before this one started, in seconds since 1970: only younger files can be strays.
+        last_start : float or None
+            When the process before this one started, in seconds since 1970: only younger files can be strays. None
+            when another program may have written files since.
         """
         await self.remove_files(await self._index.pending_removals())
+        if last_start is None:
+            return
         files = await self._storage.tail(last_start - REPAIR_MARGIN)
         known = await self._index.known_files(files)
         strays = [uuid for uuid in files if uuid not in known]

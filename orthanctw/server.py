@@ -35,7 +35,7 @@ from orthanctw.log import LogLevels
 from orthanctw.metrics import Metrics
 from orthanctw.model import Compression, JobState
 from orthanctw.names import Names
-from orthanctw.removal import Removal
+from orthanctw.removal import REPAIR_MARGIN, Removal
 from orthanctw.rest.app import RestApi
 from orthanctw.rest.authentication import Authenticator
 from orthanctw.rest.encoding import JsonEncoder
@@ -55,13 +55,12 @@ from orthanctw.settings import Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.system import system_information
+from orthanctw.takeover.coexistence import FOREIGN_DATABASE, TAKEN_OVER, last_written
 from orthanctw.threads import NamedPool
 from orthanctw.uploads import UploadLimits, Uploads
 
 log = Logger(namespace="orthanctw.generic")
 DATABASE = "orthanctw.db"
-#: The index of an Orthanc, in the same folder.
-FOREIGN_DATABASE = "index"
 _MEGABYTE = 1024 * 1024
 #: Global property that holds when the server last started, in seconds since 1970.
 LAST_START = 1001
@@ -149,7 +148,7 @@ class Server:
             mode=storage.maximum_storage_mode,
             clock=wall_clock,
         )
-        self.dictionary = _dictionary(settings)
+        self.dictionary = dictionary_of(settings)
         self._build_domain()
         self.acceptance = Acceptance(settings.dicom, lambda: settings.network.dicom_modalities)
         self.body_limits = BodyLimits(
@@ -165,11 +164,7 @@ class Server:
     def _build_domain(self) -> None:
         settings, storage = self.settings, self.settings.storage
         own = settings.orthanctw
-        extra = {
-            level: tuple(self.dictionary.parse(tag) for tag in tags)
-            for level, tags in settings.database.extra_main_dicom_tags.items()
-        }
-        self.main_tags = MainTags(extra, dictionary=self.dictionary)
+        self.main_tags = main_tags_of(settings, self.dictionary)
         self.events = EventBus()
         self.stability = StabilityMonitor(
             self.index, self.events, self._reactor, settings.general.stable_age, self._wall_clock
@@ -355,12 +350,22 @@ class Server:
         last: str | None = await self.index.global_property(LAST_START)
         if last is not None:
             if last == await self.storage.mark():
-                await self.removal.repair(float(last))
+                await self.removal.repair(await self._strays_since(float(last)))
             else:
                 log.warn("Index and storage area are not of the same run (a backup was put back?): no file is removed")
         now = str(self._wall_clock())
         await self.index.set_global_property(LAST_START, now)
         await self.storage.set_mark(now)
+
+    async def _strays_since(self, last_start: float) -> float | None:
+        """What `Removal.repair` wants: files that an Orthanc wrote, before or since its index was taken over, stay."""
+        taken_over: str | None = await self.index.global_property(TAKEN_OVER)
+        since = last_start if taken_over is None else max(last_start, float(taken_over) + REPAIR_MARGIN)
+        written = last_written((self.storage.root, self._index_folder))
+        if written is not None and written >= since - REPAIR_MARGIN:
+            log.warn("An Orthanc has used this folder lately: no file is removed because it has no row in the index")
+            return None
+        return since
 
     def _listen(self) -> None:
         http, dicom = self.settings.http, self.settings.dicom
@@ -438,7 +443,8 @@ class Server:
         return changed
 
 
-def _dictionary(settings: Settings) -> Dictionary:
+def dictionary_of(settings: Settings) -> Dictionary:
+    """The dictionary with what the configuration adds."""
     entries = [
         DictionaryEntry(
             tag=item.tag, vr=item.vr, name=item.name, private_creator=item.private_creator
@@ -447,3 +453,11 @@ def _dictionary(settings: Settings) -> Dictionary:
     ]
     return Dictionary(entries, private=settings.dicom.load_private_dictionary)
 
+
+def main_tags_of(settings: Settings, dictionary: Dictionary) -> MainTags:
+    """The main tags with those that the configuration adds. Raises ConfigurationError."""
+    extra = {
+        level: tuple(dictionary.parse(tag) for tag in tags)
+        for level, tags in settings.database.extra_main_dicom_tags.items()
+    }
+    return MainTags(extra, dictionary=dictionary)

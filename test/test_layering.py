@@ -45,6 +45,7 @@ LEVELS = {
     "orthanctw/stability": 4,
     "orthanctw/events": 4,
     "orthanctw/routing": 4,
+    "orthanctw/takeover": 4,
     "orthanctw/jobs/kinds": 4,
     "orthanctw/rest": 5,
     "orthanctw/dicom/scp": 5,

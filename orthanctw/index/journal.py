@@ -18,6 +18,7 @@ _EXPORT_COLUMNS: Final = (
     "SELECT seq, level, public_id, remote_modality, date, patient_id, study_instance_uid,"
     " series_instance_uid, sop_instance_uid FROM exports"
 )
+INSERT_EXPORT: Final = "INSERT INTO exports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LAST_SEQUENCE: Final = (1 << 63) - 1
 
 
@@ -78,19 +79,21 @@ def clear_changes(transaction: Transaction) -> None:
 
 def log_exported(transaction: Transaction, exported: ExportedResource) -> None:
     transaction.counters.last_export += 1
-    transaction.execute(
-        "INSERT INTO exports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            transaction.counters.last_export,
-            int(exported.level),
-            exported.public_id,
-            exported.remote_modality,
-            exported.date,
-            exported.patient_id,
-            exported.study_instance_uid,
-            exported.series_instance_uid,
-            exported.sop_instance_uid,
-        ),
+    transaction.execute(INSERT_EXPORT, export_row(transaction.counters.last_export, exported))
+
+
+def export_row(seq: int, exported: ExportedResource) -> Row:
+    """The row of the table `exports`."""
+    return (
+        seq,
+        int(exported.level),
+        exported.public_id,
+        exported.remote_modality,
+        exported.date,
+        exported.patient_id,
+        exported.study_instance_uid,
+        exported.series_instance_uid,
+        exported.sop_instance_uid,
     )
 
 
