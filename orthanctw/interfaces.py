@@ -249,7 +249,10 @@ class IIndex(Interface):
         """Write how far jobs came, by their numbers, and drop those that are forgotten; unknown ones are skipped."""
 
     def jobs() -> Deferred[list[SavedJob]]:
-        """All that are kept, by their numbers."""
+        """All that are kept, by their numbers, without their parameters."""
+
+    def job_parameters(number: int) -> Deferred[bytes | None]:
+        """Parameters of a job; None when it is not kept."""
 
 
 class ISpool(Interface):

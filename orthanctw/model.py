@@ -420,11 +420,15 @@ class JobState(enum.Enum):
 
 @attrs.frozen
 class SavedJob:
-    """A job as the index keeps it, two JSON texts: what it is, written once, and how far it came."""
+    """A job as the index keeps it, as JSON texts: what it is, written once, and how far it came.
+
+    `parameters` may be long: they are not read together with the rest.
+    """
 
     number: int
     definition: bytes
     status: bytes
+    parameters: bytes = b""
 
 
 class JobEventType(enum.Enum):

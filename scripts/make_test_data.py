@@ -1,4 +1,4 @@
-"""Make test/data/options.json from the folder of reference data.
+"""Make test/data/options.json and test/data/jobs.json from the folder of reference data.
 
 Usage: python scripts/make_test_data.py REFERENCE_FOLDER
 """
@@ -40,6 +40,28 @@ def options(reference: Path) -> dict[str, Any]:
     }
 
 
+def jobs(reference: Path) -> dict[str, Any]:
+    """States of jobs, what clients can do in which of them, and the fields that clients see."""
+    enumerations = _enumerations(reference)
+    return {
+        "states": [entry["name"] for entry in enumerations["job_states"]],
+        "transitions": {
+            action: {"effect_in": entry["effect_in"], "result": entry["result"].split()[0]}
+            for action, entry in enumerations["job_transitions"].items()
+            if isinstance(entry, dict)
+        },
+        "fields": [
+            {key: entry[key] for key in ("name", "type", "optional") if key in entry}
+            for entry in enumerations["job_object_fields"]
+        ],
+        "content": {
+            entry["type"]: [field["name"] for field in entry["content"]]
+            for entry in enumerations["job_types"]
+            if entry["type"] == "SequenceOfOperations"
+        },
+    }
+
+
 def _enumerations(reference: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((reference / "enumerations.json").read_text(encoding="utf-8"))
     return found
@@ -57,8 +79,9 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     reference = Path(sys.argv[1])
-    text = json.dumps(options(reference), indent=1, ensure_ascii=False) + "\n"
-    (_TARGET / "options.json").write_text(text, encoding="utf-8")
+    for name, value in (("options", options(reference)), ("jobs", jobs(reference))):
+        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        (_TARGET / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -372,3 +372,6 @@ class SqliteIndex:
 
     def jobs(self) -> Deferred[list[SavedJob]]:
         return self._read_snapshot(jobs.jobs)
+
+    def job_parameters(self, number: int) -> Deferred[bytes | None]:
+        return self._read(jobs.job_parameters, number)

@@ -12,7 +12,7 @@ from orthanctw.model import SavedJob
 
 def add_jobs(transaction: Transaction, jobs: Sequence[SavedJob]) -> None:
     for job in jobs:
-        transaction.execute("INSERT INTO jobs VALUES (?, ?)", (job.number, job.definition))
+        transaction.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.number, job.definition, job.parameters))
         transaction.execute("INSERT INTO job_status VALUES (?, ?)", (job.number, job.status))
 
 
@@ -32,3 +32,8 @@ def jobs(connection: sqlite3.Connection) -> list[SavedJob]:
         " ORDER BY j.number"
     )
     return [SavedJob(number, bytes(definition), bytes(status)) for number, definition, status in rows]
+
+
+def job_parameters(connection: sqlite3.Connection, number: int) -> bytes | None:
+    row = connection.execute("SELECT parameters FROM jobs WHERE number = ?", (number,)).fetchone()
+    return None if row is None else bytes(row[0])

@@ -121,8 +121,11 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def _add_jobs(connection: sqlite3.Connection) -> None:
-    # Definitions may be long and never change; a status is written after every few steps.
-    connection.execute("CREATE TABLE jobs (number INTEGER PRIMARY KEY, definition BLOB NOT NULL)")
+    # A status is written after every few steps, the rest never again. Parameters may be long: being last, they cost
+    # nothing to whoever reads what stands before them.
+    connection.execute(
+        "CREATE TABLE jobs (number INTEGER PRIMARY KEY, definition BLOB NOT NULL, parameters BLOB NOT NULL)"
+    )
     connection.execute("CREATE TABLE job_status (number INTEGER PRIMARY KEY, status BLOB NOT NULL)")
 
 

@@ -44,10 +44,13 @@ class Output:
 
 
 class Job(Protocol):
-    """The work of one job. It holds nothing that its position does not say, but for what `end` lets go."""
+    """The work of one job. It holds nothing that its position does not say, but for what `end` lets go.
+
+    A position is JSON, and never changed: each step makes a new one.
+    """
 
     def content(self, position: Position) -> Mapping[str, Any]:
-        """``Content``, as clients see it."""
+        """``Content``, as clients see it: JSON."""
 
     async def step(self, position: Position) -> Step:
         """Do a piece of the work that takes well under a second.
@@ -62,10 +65,7 @@ class Job(Protocol):
         """An output, or None."""
 
     async def delete_output(self, position: Position, key: str) -> Position | None:
-        """Drop an output; the position without it, or None when there is none."""
-
-    async def forget(self, position: Position) -> None:
-        """The job is forgotten: remove what it has left."""
+        """Drop an output of a job that does not run; the position without it, or None when there is none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,14 +74,15 @@ class JobKind:
 
     `make` takes parameters and whether the job is permissive, and raises OrthancError for parameters that it cannot
     read. Kinds that are not `is_saved` end with the process; those that are not `is_resubmitted` do not run twice.
-    `leaves_files` says that there is something for `Job.forget` to do.
+    `forget` removes what jobs leave outside their position, which alone tells what that is: it is called when a job is
+    forgotten, starts anew, or ends with the process.
     """
 
     name: str
     make: Callable[[Parameters, bool], Job]
     is_saved: bool = True
     is_resubmitted: bool = True
-    leaves_files: bool = False
+    forget: Callable[[Position], Awaitable[None]] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -101,3 +102,4 @@ class JobStore(Protocol):
     def add_jobs(self, jobs: Any) -> Awaitable[None]: ...
     def update_jobs(self, statuses: Any, forgotten: Any) -> Awaitable[None]: ...
     def jobs(self) -> Awaitable[Any]: ...
+    def job_parameters(self, number: int) -> Awaitable[bytes | None]: ...

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from orthanctw.errors import BadFileFormat, ParameterOutOfRange
 from orthanctw.jobs.contract import JobRequest, Parameters
 from orthanctw.jobs.engine import JobsEngine
@@ -15,6 +17,8 @@ from orthanctw.rest.reply import Reply, json_reply
 
 #: Range of a priority in Orthanc.
 _PRIORITIES = range(-(2**31), 2**31)
+#: Longest JSON of ``UserData``, which stays in memory as long as the job is known.
+_MAXIMUM_USER_DATA = 1024 * 1024
 
 
 def is_synchronous(body: Mapping[str, Any], default: bool) -> bool:
@@ -22,6 +26,19 @@ def is_synchronous(body: Mapping[str, Any], default: bool) -> bool:
     if "Synchronous" in body:
         return bool(field(body, "Synchronous", bool, default, BadFileFormat))
     return not field(body, "Asynchronous", bool, not default, BadFileFormat)
+
+
+def user_data(body: Mapping[str, Any]) -> Any:
+    """``UserData``, or None. BadFileFormat when it is too much to be told again in every answer."""
+    value = body.get("UserData")
+    try:
+        # JSON can be written less deep than it can be read, and a list of jobs lies around it.
+        text = orjson.dumps([[value]])
+    except TypeError as e:
+        raise BadFileFormat("Field UserData is nested too deeply") from e
+    if len(text) > _MAXIMUM_USER_DATA:
+        raise BadFileFormat("Field UserData is too long")
+    return value
 
 
 class Submission:
@@ -47,7 +64,7 @@ class Submission:
                 parameters=parameters,
                 priority=priority,
                 permissive=field(body, "Permissive", bool, False, BadFileFormat),
-                user_data=body.get("UserData"),
+                user_data=user_data(body),
             )
         )
         if not waits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -22,6 +21,8 @@ from orthanctw.removal import Removal
 SEQUENCE: Final = "SequenceOfOperations"
 #: Key of the output: what each operation has answered.
 RESULTS: Final = "results"
+#: Numbers of metadata that users may set.
+_USER_METADATA: Final = range(1024, 65536)
 #: Operations of one job at most.
 _MAXIMUM: Final = 10_000
 
@@ -38,7 +39,7 @@ class OperationKind:
 
 
 class Operations:
-    """What a sequence can do. Each operation may be done twice: a process can die before it has noted the first time."""
+    """What a sequence can do. Each may be done twice: a process can die before it has noted the first time."""
 
     def __init__(self, ingest: Ingest, removal: Removal, index: IIndex, names: Names) -> None:
         self._ingest = ingest
@@ -54,7 +55,7 @@ class Operations:
     async def _store(self, operation: Operation) -> Mapping[str, Any]:
         try:
             content = base64.b64decode(operation["Content"], validate=True)
-        except binascii.Error as e:
+        except ValueError as e:
             raise BadFileFormat("Content is not base64") from e
         stored = await self._ingest.store(content, Origin(kind=OriginKind.REST_API))
         return {"ID": stored.instance, "Status": stored.status.value}
@@ -66,7 +67,7 @@ class Operations:
 
     async def _set_metadata(self, operation: Operation) -> Mapping[str, Any]:
         number = self._names.metadata_number(operation["Name"])
-        if number < 1024:
+        if number not in _USER_METADATA:
             raise BadRequest("Only metadata of users can be set")
         level: ResourceLevel | None = await self._index.lookup_level(operation["ID"])
         # An unknown resource is refused by the index.
@@ -81,7 +82,8 @@ def check_operations(value: Any, kinds: Mapping[str, OperationKind]) -> Sequence
     if not isinstance(value, list) or not 0 < len(value) <= _MAXIMUM:
         raise BadRequest(f"Operations must be an array of 1 to {_MAXIMUM} objects")
     for place, operation in enumerate(value):
-        kind = kinds.get(operation.get("Type", "")) if isinstance(operation, dict) else None
+        of_type = operation.get("Type") if isinstance(operation, dict) else None
+        kind = kinds.get(of_type) if isinstance(of_type, str) else None
         if kind is None:
             raise BadRequest(f"Operations[{place}] has no known Type")
         for name in kind.arguments:
@@ -104,8 +106,6 @@ class OperationSequence:
 
     async def step(self, position: Position) -> Step:
         place: int = position.get("Next", 0)
-        # Appended to in place: nothing is waited for between that and the end of the step.
-        results: list[Any] = position.get("Results", [])
         operation = self._operations[place]
         try:
             result = await self._kinds[operation["Type"]].perform(operation)
@@ -113,7 +113,7 @@ class OperationSequence:
             if not self._permissive:
                 raise
             result = {"ErrorCode": int(e.code), "ErrorDetails": e.details}
-        results.append(result)
+        results = [*position.get("Results", ()), result]
         place += 1
         is_last = place == len(self._operations)
         return Step(
@@ -134,9 +134,6 @@ class OperationSequence:
         if key != RESULTS or "Results" not in position:
             return None
         return {name: value for name, value in position.items() if name != "Results"}
-
-    async def forget(self, position: Position) -> None:
-        """Nothing is left outside the position."""
 
 
 def sequence_kind(operations: Operations) -> JobKind:

@@ -79,7 +79,7 @@ class JobRoutes:
     async def submit(self, call: Call) -> Reply:
         """A sequence of operations."""
         body = await call.json_object()
-        if field(body, "Type", str, "") != SEQUENCE:
+        if field(body, "Type", str, "", BadFileFormat) != SEQUENCE:
             raise BadRequest(f"Type must be {SEQUENCE}")
         parameters = {
             "Operations": body.get("Operations"),
@@ -96,9 +96,7 @@ class JobRoutes:
     async def delete(self, call: Call) -> Reply:
         """Forget a finished job."""
         if not await self._engine.delete(self._job(call, InexistentItem())):
-            raise OrthancError(
-                "Only a finished job can be deleted", code=ErrorCode.BAD_SEQUENCE_OF_CALLS, http_status=400
-            )
+            raise _not_finished("Only a finished job can be deleted")
         return EMPTY
 
     @route("POST", "/jobs/<id>/pause")
@@ -141,7 +139,10 @@ class JobRoutes:
     @route("DELETE", "/jobs/<id>/<key>")
     async def delete_output(self, call: Call) -> Reply:
         """Drop what a job has made."""
-        if not await self._engine.delete_output(self._job(call, InexistentItem()), call["key"]):
+        is_deleted = await self._engine.delete_output(self._job(call, InexistentItem()), call["key"])
+        if is_deleted is None:
+            raise _not_finished("Only the outputs of a finished job can be deleted")
+        if not is_deleted:
             raise InexistentItem("The job has no such output")
         return EMPTY
 
@@ -159,7 +160,7 @@ class JobRoutes:
             "ErrorCode": record.error_code,
             "ErrorDescription": ErrorCode.of(record.error_code).message,
             "ErrorDetails": record.error_details,
-            "Content": record.content if record.job is None else record.job.content(record.position),
+            "Content": self._engine.content(record),
         }
         if record.completion_time is not None:
             job["CompletionTime"] = _text(record.completion_time)
@@ -170,6 +171,10 @@ class JobRoutes:
         if record.user_data is not None:
             job["UserData"] = record.user_data
         return job
+
+
+def _not_finished(details: str) -> OrthancError:
+    return OrthancError(details, code=ErrorCode.BAD_SEQUENCE_OF_CALLS, http_status=400)
 
 
 def _names(text: str | None) -> Collection[str] | None:
