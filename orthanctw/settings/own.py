@@ -100,3 +100,14 @@ class Orthanctw:
         "HTTP connections at once; further ones wait",
         sample=ADVANCED,
     )
+    scu_threads: int = option(
+        "ScuThreads", _THREADS, 8, WORKS, "Outgoing DICOM operations at once, C-GET aside", sample=ADVANCED
+    )
+    scu_answers_limit: int = option(
+        "ScuAnswersLimit",
+        unsigned("unsigned 1..10000000", 1, 10000000),
+        100000,
+        WORKS,
+        "Matches of an outgoing C-FIND after which it fails",
+        sample=ADVANCED,
+    )

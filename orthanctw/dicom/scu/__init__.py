@@ -1,0 +1,1 @@
+"""Outgoing DICOM operations."""
