@@ -153,7 +153,7 @@ def _old_index(paths: tuple[str, ...]) -> str | None:
 
 
 def _take_over(settings: Settings, old_index: str | None) -> int:
-    from orthanctw.server import DATABASE, dictionary_of, index_folder, main_tags_of
+    from orthanctw.parts import DATABASE, dictionary_of, index_folder, main_tags_of
     from orthanctw.takeover.coexistence import FOREIGN_DATABASE
     from orthanctw.takeover.command import Places, take_over
 

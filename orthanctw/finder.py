@@ -1,4 +1,4 @@
-"""Searching: the one matcher behind ``/tools/find`` and, later, C-FIND and worklists (level 4).
+"""Searching: the one matcher behind ``/tools/find``, C-FIND and worklists (level 4).
 
 The index narrows down by its normalised search tags; what it lets through is compared here with the real values,
 from the main tags, then from the stored header. Paging and limits come after the comparison.
@@ -14,6 +14,7 @@ import attrs
 
 from orthanctw.catalog import Catalog
 from orthanctw.dicom.dictionary import Dictionary
+from orthanctw.dicom.elements import Element
 from orthanctw.dicom.maintags import COMPUTED_TAGS, IDENTIFIER_TAGS
 from orthanctw.errors import ParameterOutOfRange
 from orthanctw.identifiers import normalize_identifier
@@ -37,7 +38,10 @@ Predicate = Callable[[str], bool]
 
 @attrs.frozen(kw_only=True)
 class Condition:
-    """One key of a query. `matches` compares a whole value as Orthanc shows it."""
+    """One key of a query. `matches` compares a whole value as Orthanc shows it.
+
+    With `nested` the tag is a sequence, of which one item must fulfil all of these (PS3.4 section C.2.2.2.6).
+    """
 
     tag: int
     matches: Predicate
@@ -45,6 +49,12 @@ class Condition:
     wildcard: str | None = None
     lower: str | None = None
     upper: str | None = None
+    nested: tuple[Condition, ...] = ()
+
+
+def sequence_condition(tag: int, nested: Sequence[Condition]) -> Condition:
+    """The condition that an item of a sequence fulfils all of `nested`."""
+    return Condition(tag=tag, matches=lambda _: False, nested=tuple(nested))
 
 
 def parse_condition(dictionary: Dictionary, tag: int, value: str, *, case_sensitive: bool) -> Condition | None:
@@ -125,7 +135,15 @@ class Finder:
     async def find(self, find: Find) -> list[str]:
         """Public ids of the matches, in a stable order."""
         maximum = self._limits[find.level]
-        limit = min(find.limit or maximum, maximum or find.limit)
+        return await self._find(find, min(find.limit or maximum, maximum or find.limit))
+
+    async def find_up_to_limit(self, find: Find) -> tuple[list[str], bool]:
+        """As `find`, and whether these are all of them."""
+        maximum = self._limits[find.level]
+        ids = await self._find(find, maximum and maximum + 1)
+        return (ids[:maximum], len(ids) <= maximum) if maximum else (ids, True)
+
+    async def _find(self, find: Find, limit: int) -> list[str]:
         if any(condition.tag in self._below[find.level] for condition in find.conditions):
             # A study has no modality of its own: it matches by ModalitiesInStudy.
             return []
@@ -160,7 +178,7 @@ class Finder:
         """What the index narrows down, and the conditions to compare; ordered from cheap to dear."""
         constraints = []
         for condition in find.conditions:
-            level = self._search_level(condition.tag, find.level)
+            level = None if condition.nested else self._search_level(condition.tag, find.level)
             if level is not None:
                 constraints.append(_constraint(condition, level))
         known = self._known[find.level]
@@ -178,6 +196,14 @@ class Finder:
     async def _filter(
         self, condition: Condition, level: ResourceLevel, resources: Sequence[Resource]
     ) -> list[Resource]:
+        if condition.nested:
+            headers = await self._catalog.any_headers(level, [resource.public_id for resource in resources])
+            return [
+                resource
+                for resource in resources
+                if (header := headers.get(resource.public_id)) is not None
+                and _sequence_matches(condition, header.by_tag.get(condition.tag))
+            ]
         if condition.tag in COMPUTED_TAGS[level]:
             computed = [(await self._catalog.computed(condition.tag, resource), resource) for resource in resources]
             return [resource for value, resource in computed if _matches_any(condition, value)]
@@ -208,6 +234,21 @@ class Finder:
         headers = await self._catalog.any_headers(level, unknown)
         values.update({public_id: header.text(tag) for public_id, header in headers.items()})
         return values
+
+
+def _sequence_matches(condition: Condition, element: Element | None) -> bool:
+    if element is None or element[1] != "SQ" or len(element) != 3:
+        return False
+    return any(
+        all(_element_matches(nested, found.get(nested.tag)) for nested in condition.nested)
+        for found in ({inner[0]: inner for inner in item} for item in element[2])
+    )
+
+
+def _element_matches(condition: Condition, element: Element | None) -> bool:
+    if condition.nested:
+        return _sequence_matches(condition, element)
+    return element is not None and isinstance(element[2], str) and condition.matches(element[2])
 
 
 def _matches_any(condition: Condition, value: str) -> bool:

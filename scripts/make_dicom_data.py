@@ -16,6 +16,7 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PRIVATE_TAGS = ROOT / "orthanctw" / "dicom" / "private_tags.json"
+QUERY_TAGS = ROOT / "orthanctw" / "dicom" / "query_tags.json"
 MAIN_TAGS = ROOT / "test" / "data" / "dicom_main_tags.json"
 ENCODINGS = ROOT / "test" / "data" / "dicom_encodings.json"
 NOTICE = "Names and VRs of private tags as in the data dictionary of DCMTK, (C) OFFIS e.V., BSD 3-clause licence."
@@ -40,6 +41,14 @@ def private_tags(path: pathlib.Path) -> dict[str, dict[str, list[str]]]:
     return result
 
 
+def query_tags(rules: dict[str, Any]) -> dict[str, list[str]]:
+    """Tags that a normalised query of each level may have, besides those of the levels above."""
+    return {
+        level: sorted({entry["tag"] for entry in tags} | set(rules["extra_allowed"].get(level, ())))
+        for level, tags in rules["module_tags"].items()
+    }
+
+
 def write(path: pathlib.Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=0, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -50,6 +59,7 @@ def main(arguments: list[str]) -> None:
     tags = json.loads((reference / "dicom_tags.json").read_text(encoding="utf-8"))
     kept = ("main_dicom_tags", "main_dicom_tags_signature", "identifier_tags", "computed_tags")
     write(MAIN_TAGS, {key: tags[key] for key in kept})
+    write(QUERY_TAGS, query_tags(tags["c_find_scu_normalization"]))
     enumerations = json.loads((reference / "enumerations.json").read_text(encoding="utf-8"))
     write(ENCODINGS, enumerations["encodings"])
     if len(arguments) > 1:

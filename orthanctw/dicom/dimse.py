@@ -14,6 +14,7 @@ from orthanctw.errors import OrthancError
 #: Octets of the largest command set; real ones have a few hundred.
 COMMAND_LIMIT: Final = 64 * 1024
 NO_DATA_SET: Final = 0x0101
+WITH_DATA_SET: Final = 0x0001
 #: One more than a UID may have (PS3.5 section 9.1), so that a longer one is not taken for one.
 _LONGEST_TEXT: Final = 65
 _HEAD: Final = struct.Struct("<HHI")
@@ -38,16 +39,39 @@ SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 NOT_AUTHORIZED: Final = 0x0124
 UNRECOGNIZED_OPERATION: Final = 0x0211
 
+# More statuses: pending and warnings of queries and retrieval (PS3.4 sections C.4.1 to C.4.3).
+CANCELLED: Final = 0xFE00
+PENDING: Final = 0xFF00
+SUB_OPERATIONS_FAILED: Final = 0xA702
+MOVE_DESTINATION_UNKNOWN: Final = 0xA801
+SOME_SUB_OPERATIONS_FAILED: Final = 0xB000
+CANNOT_PROCESS: Final = 0xC000
+
 AFFECTED_SOP_CLASS: Final = 0x0002
 COMMAND_FIELD: Final = 0x0100
 MESSAGE_ID: Final = 0x0110
 RESPONDED_TO: Final = 0x0120
+MOVE_DESTINATION: Final = 0x0600
+PRIORITY: Final = 0x0700
 DATA_SET_TYPE: Final = 0x0800
 STATUS: Final = 0x0900
 ERROR_COMMENT: Final = 0x0902
 AFFECTED_SOP_INSTANCE: Final = 0x1000
+REMAINING: Final = 0x1020
+COMPLETED: Final = 0x1021
+FAILED: Final = 0x1022
+WARNING: Final = 0x1023
 #: Elements of VR US that we read.
 _NUMBERS: Final = (COMMAND_FIELD, MESSAGE_ID, DATA_SET_TYPE)
+
+
+#: Warnings of a C-STORE, and its answer to an object that is there already: the object is stored.
+_STORED: Final = frozenset((SUCCESS, 0x0111, 0xB000, 0xB006, 0xB007))
+
+
+def is_stored(status: int) -> bool:
+    """Whether the status of a C-STORE response means that the peer has the object."""
+    return status in _STORED
 
 
 class InvalidMessage(OrthancError):
@@ -115,13 +139,24 @@ def encode_command(values: Mapping[int, int | str]) -> bytes:
     return _HEAD.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
 
 
-def response(command: Command, status: int, comment: str = "") -> bytes:
-    """The response to a request without a data set; a comment is cut to the 64 characters of its VR (LO)."""
+def response(
+    command: Command,
+    status: int,
+    comment: str = "",
+    *,
+    counters: Mapping[int, int] | None = None,
+    has_data_set: bool = False,
+) -> bytes:
+    """The response to a request; a comment is cut to the 64 characters of its VR (LO).
+
+    `counters` are the numbers of sub-operations, by element (PS3.7 section 9.3.3.2).
+    """
     values: dict[int, int | str] = {
         COMMAND_FIELD: command.field | RESPONSE,
         RESPONDED_TO: command.number(MESSAGE_ID),
-        DATA_SET_TYPE: NO_DATA_SET,
+        DATA_SET_TYPE: WITH_DATA_SET if has_data_set else NO_DATA_SET,
         STATUS: status,
+        **{element: min(number, 0xFFFF) for element, number in (counters or {}).items()},
     }
     for element in (AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE):
         if element in command.values:
@@ -131,12 +166,18 @@ def response(command: Command, status: int, comment: str = "") -> bytes:
     return encode_command(values)
 
 
-def fragments(context_id: int, data: bytes, *, is_command: bool, maximum_length: int) -> Iterator[Sequence[Pdv]]:
-    """The P-DATA PDUs of a command or data set for a peer that takes `maximum_length` octets (0: any number)."""
+def fragments(
+    context_id: int, data: bytes, *, is_command: bool, maximum_length: int, is_last: bool = True
+) -> Iterator[Sequence[Pdv]]:
+    """The P-DATA PDUs of a command or data set for a peer that takes `maximum_length` octets (0: any number).
+
+    `is_last` is False when more of the data set follows.
+    """
     size = max(maximum_length - _PDV_OVERHEAD, 1) if maximum_length else max(len(data), 1)
     view = memoryview(data)
     for start in range(0, max(len(data), 1), size):
-        yield (Pdv(context_id, is_command, start + size >= len(data), view[start : start + size]),)
+        ends = is_last and start + size >= len(data)
+        yield (Pdv(context_id, is_command, ends, view[start : start + size]),)
 
 
 class DataSink(Protocol):

@@ -56,7 +56,7 @@ def encode_dataset(elements: Elements, *, explicit: bool, character_sets: tuple[
     ----------
     character_sets : tuple of str
         Values of SpecificCharacterSet to try in turn; the first that can hold all text is used, and UTF-8 when none
-        can. The element itself is written where text is not ASCII.
+        can. The first is named even where all text is ASCII.
     """
     term, encode = _choose(elements, character_sets)
     kept = [element for element in elements if element[0] != SPECIFIC_CHARACTER_SET]
@@ -73,7 +73,7 @@ def term_of(encoding: str) -> str:
 def _choose(elements: Elements, character_sets: tuple[str, ...]) -> tuple[str, Encode]:
     texts = list(_texts(elements))
     if all(text.isascii() for text, _ in texts):
-        return "", _ascii
+        return character_sets[0] if character_sets else "", _ascii
     for term in character_sets:
         encode = _encoder(term)
         if encode is not None and all(_fits(encode, term, text, vr) for text, vr in texts):

@@ -8,7 +8,7 @@ import enum
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -36,6 +36,7 @@ from orthanctw.settings.options import (
     names_of,
     object_kind,
     option,
+    options_of,
     read_section,
     required,
     unset,
@@ -137,6 +138,18 @@ def _parse_modality(value: object, place: Place) -> Modality:
         allowed = result.allow_storage_commitment
         result = attrs.evolve(result, allow_n_action=allowed, allow_event_report=allowed)
     return result
+
+
+#: Fields that the API shows: `AllowStorageCommitment` only sets others.
+_SHOWN: Final = tuple(
+    (field, declared.name) for field, declared in options_of(Modality) if declared.name != "AllowStorageCommitment"
+)
+
+
+def modality_json(value: Modality) -> dict[str, Any]:
+    """A modality as the API shows it, and as a request gives it."""
+    shown = ((name, getattr(value, field)) for field, name in _SHOWN)
+    return {name: item.value if isinstance(item, enum.Enum) else item for name, item in shown}
 
 
 modality: Final = Kind("array or object", _parse_modality, '[ "AET", "192.0.2.1", 104 ]')

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -14,7 +15,8 @@ from orthanctw.acceptance import Acceptance, Operation
 from orthanctw.bodies import BodyLimits
 from orthanctw.dicom import dimse
 from orthanctw.dicom.dimse import Assembler, Command, DataSink, InvalidMessage, Message
-from orthanctw.dicom.scp.negotiation import distinct_contexts, negotiate
+from orthanctw.dicom.scp.exchange import Exchange, Identifier, Outcome, Service
+from orthanctw.dicom.scp.negotiation import QUERY_RETRIEVE, distinct_contexts, negotiate
 from orthanctw.dicom.scp.storage import ReceivedObject, Unwanted, is_uid
 from orthanctw.dicom.uids import VERIFICATION
 from orthanctw.dicom.upper.pdus import (
@@ -35,6 +37,14 @@ from orthanctw.model import Origin, OriginKind
 log = Logger(namespace="orthanctw.dicom")
 #: Requests that a peer may send ahead of our answers; then its connection is paused.
 _AHEAD = 4
+#: The same while we wait for the peer's own answers, and cannot pause: more is abuse.
+_AHEAD_OF_GET = 64
+_OPERATIONS: Final = {
+    dimse.C_ECHO_RQ: Operation.ECHO,
+    dimse.C_FIND_RQ: Operation.FIND,
+    dimse.C_MOVE_RQ: Operation.MOVE,
+    dimse.C_GET_RQ: Operation.GET,
+}
 
 # Rejections (PS3.8 table 9-21): result, source, reason.
 CALLED_AET_NOT_RECOGNIZED = AssociateReject(1, 1, 7)
@@ -45,7 +55,12 @@ LOCAL_LIMIT_EXCEEDED = AssociateReject(2, 3, 2)
 
 @attrs.frozen(kw_only=True)
 class Services:
-    """What associations work with. `operations` bounds how many run at once (``DicomThreadsCount``)."""
+    """What associations work with.
+
+    `operations` bounds how many run at once (``DicomThreadsCount``), and `retrievals` how many C-MOVE and C-GET: one
+    that sends to ourselves must not keep us from receiving. `services` carry out queries and retrievals, by the command
+    field of their requests.
+    """
 
     acceptance: Acceptance
     ingest: Ingest
@@ -53,6 +68,8 @@ class Services:
     operations: DeferredSemaphore
     maximum_length: int
     metrics: Metrics
+    retrievals: DeferredSemaphore
+    services: Mapping[int, Service] = attrs.field(factory=dict)
 
 
 class AssociationOwner(Protocol):
@@ -76,7 +93,7 @@ class Association:
     def __init__(self, services: Services, owner: AssociationOwner, address: str) -> None:
         self._services = services
         self._owner = owner
-        self._address = address
+        self.address = address
         self._contexts: dict[int, tuple[str, str]] = {}
         self._assembler = Assembler(self._open_sink, self._received)
         self._waiting: deque[Message] = deque()
@@ -88,6 +105,10 @@ class Association:
         self._stopping = False
         self._release_asked = False
         self._counts: dict[str, int] = {}
+        self._current: Exchange | None = None
+        self._roles: Mapping[str, tuple[bool, bool]] = {}
+        #: Our own request that waits for the peer's response: its message identifier, and who waits.
+        self._asked: tuple[int, Deferred[Command]] | None = None
         self.calling_aet = ""
         self.called_aet = ""
         self._peer_maximum = 0
@@ -95,6 +116,10 @@ class Association:
     @property
     def is_busy(self) -> bool:
         return self._busy
+
+    @property
+    def is_over(self) -> bool:
+        return self._over or self._gone
 
     # The upper layer tells
 
@@ -104,7 +129,7 @@ class Association:
             log.info(
                 "Association of {aet} at {address} rejected: {reject}",
                 aet=request.calling_aet,
-                address=self._address,
+                address=self.address,
                 reject=reject,
             )
             self.layer.reject(reject)
@@ -112,6 +137,7 @@ class Association:
         self.calling_aet, self.called_aet = request.calling_aet, request.called_aet
         self._peer_maximum = request.user.maximum_length
         answer = negotiate(request, self._services.acceptance, self._services.maximum_length)
+        self._roles = answer.user.roles
         proposed = distinct_contexts(request)
         self._contexts = {
             context.context_id: (proposed[context.context_id].abstract_syntax, context.transfer_syntax)
@@ -121,7 +147,7 @@ class Association:
         log.info(
             "Association of {aet} at {address}: {accepted} of {proposed} presentation contexts",
             aet=self.calling_aet,
-            address=self._address,
+            address=self.address,
             accepted=len(self._contexts),
             proposed=len(proposed),
         )
@@ -135,7 +161,7 @@ class Association:
         # Titles of blanks only are not allowed (PS3.8 section 9.3.2).
         if not request.called_aet or not acceptance.is_called(request.called_aet):
             return CALLED_AET_NOT_RECOGNIZED
-        if not request.calling_aet or not acceptance.may_connect(request.calling_aet, self._address):
+        if not request.calling_aet or not acceptance.may_connect(request.calling_aet, self.address):
             return CALLING_AET_NOT_RECOGNIZED
         return None if self._owner.admit(self) else LOCAL_LIMIT_EXCEEDED
 
@@ -170,12 +196,17 @@ class Association:
                 message.sink.discard()
         self._waiting.clear()
         self._regulate()
+        if self._current is not None:
+            self._current.cancel()
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked[1].errback(OrthancError("the association has ended"))
         self._owner.ended(self)
         if self._established:
             log.info(
                 "Association of {aet} at {address} ended: {counts}",
                 aet=self.calling_aet,
-                address=self._address,
+                address=self.address,
                 counts=", ".join(f"{count} {name}" for name, count in self._counts.items()) or "nothing was asked",
             )
 
@@ -187,7 +218,7 @@ class Association:
         log.warn(
             "Association of {aet} at {address} aborted: {details}",
             aet=self.calling_aet,
-            address=self._address,
+            address=self.address,
             details=details,
         )
         self.layer.abort()
@@ -196,8 +227,10 @@ class Association:
 
     def _open_sink(self, context_id: int, command: Command) -> DataSink:
         abstract_syntax, transfer_syntax = self._contexts[context_id]
+        if abstract_syntax in QUERY_RETRIEVE:
+            return Identifier() if command.field == QUERY_RETRIEVE[abstract_syntax] else Unwanted()
         if command.field != dimse.C_STORE_RQ:
-            return Unwanted()
+            return Unwanted(comment="The presentation context is of another service")
         sop_class = command.text(dimse.AFFECTED_SOP_CLASS)
         acceptance = self._services.acceptance
         if abstract_syntax == VERIFICATION or (
@@ -205,18 +238,37 @@ class Association:
             sop_class != abstract_syntax and is_uid(sop_class) and not acceptance.accepts_storage_of(sop_class)
         ):
             return Unwanted(dimse.SOP_CLASS_NOT_SUPPORTED, "The SOP class is not accepted")
-        if not acceptance.is_allowed(Operation.STORE, self.calling_aet, self._address):
+        if not acceptance.is_allowed(Operation.STORE, self.calling_aet, self.address):
             return Unwanted(dimse.NOT_AUTHORIZED, "C-STORE is not allowed")
         return ReceivedObject(command, transfer_syntax, self._services.limits, self.layer)
 
     def _received(self, message: Message) -> None:
+        command = message.command
+        if command.field & dimse.RESPONSE:
+            self._responded(command)
+            return
+        if command.field == dimse.C_CANCEL_RQ:
+            current = self._current
+            if current is not None and command.number(dimse.RESPONDED_TO) == current.command.number(dimse.MESSAGE_ID):
+                current.cancel()
+            return
         self._waiting.append(message)
+        if self._asked is not None and len(self._waiting) > _AHEAD_OF_GET:
+            self._abort("too many requests at once")
+            return
         self._regulate()
         self._next()
 
+    def _responded(self, command: Command) -> None:
+        asked = self._asked
+        # What nobody has asked for is nobody's.
+        if asked is not None and command.number(dimse.RESPONDED_TO) == asked[0]:
+            self._asked = None
+            asked[1].callback(command)
+
     def _regulate(self) -> None:
-        """Take requests from the peer, unless too many wait."""
-        crowded = len(self._waiting) > _AHEAD
+        """Take requests from the peer, unless too many wait; but its responses must get through."""
+        crowded = len(self._waiting) > _AHEAD and self._asked is None
         if crowded and not self._paused:
             self._paused = True
             self.layer.pauseProducing()
@@ -266,38 +318,58 @@ class Association:
 
     async def _serve(self, message: Message) -> None:
         command = message.command
-        if command.field & dimse.RESPONSE or command.field == dimse.C_CANCEL_RQ:
-            # Nothing was asked that this could answer or cancel.
-            return
-        status, comment = dimse.SUCCESS, ""
+        exchange = Exchange(self, message.context_id, self._contexts[message.context_id], command, message.sink)
+        self._current = exchange
         try:
-            async with _Turn(self._services.operations):
-                await self._carry_out(message)
+            is_retrieval = command.field in (dimse.C_MOVE_RQ, dimse.C_GET_RQ)
+            async with _Turn(self._services.retrievals if is_retrieval else self._services.operations):
+                outcome = await self._carry_out(message, exchange)
         except OrthancError as e:
-            status, comment = e.dimse_status, e.details or str(e)
+            outcome = Outcome(status=e.dimse_status, comment=e.details or str(e))
         except Exception:  # noqa: BLE001 - any exception becomes a status
             log.failure("A DICOM request failed")
-            status, comment = DIMSE_CANNOT_UNDERSTAND, "Internal error"
-        if status:
-            log.info("Request answered by status {status:#06x}: {comment}", status=status, comment=comment)
-        self._send(message.context_id, dimse.response(command, status, comment))
+            outcome = Outcome(status=DIMSE_CANNOT_UNDERSTAND, comment="Internal error")
+        finally:
+            self._current = None
+        if outcome.status:
+            log.info(
+                "Request answered by status {status:#06x}: {comment}", status=outcome.status, comment=outcome.comment
+            )
+        await exchange.respond(
+            outcome.status, comment=outcome.comment, counters=outcome.counters, identifier=outcome.identifier
+        )
 
-    async def _carry_out(self, message: Message) -> None:
+    async def _carry_out(self, message: Message, exchange: Exchange) -> Outcome:
         command = message.command
-        if command.field == dimse.C_ECHO_RQ:
-            self._count("C-ECHO")
-            if not self._services.acceptance.is_allowed(Operation.ECHO, self.calling_aet, self._address):
-                raise OrthancError("C-ECHO is not allowed", dimse_status=dimse.NOT_AUTHORIZED)
-        elif command.field == dimse.C_STORE_RQ and isinstance(message.sink, ReceivedObject):
-            self._count("C-STORE")
-            await message.sink.store(self._services.ingest, self._origin())
-            self._services.metrics.add("orthanctw_dicom_stored_total")
-        elif command.field == dimse.C_STORE_RQ and isinstance(message.sink, Unwanted):
-            raise OrthancError(message.sink.comment, dimse_status=message.sink.status)
-        elif command.field == dimse.C_STORE_RQ:
-            raise OrthancError("The request has no data set")
+        service = self._services.services.get(command.field)
+        if command.field == dimse.C_STORE_RQ:
+            await self._store(message)
+        elif command.field == dimse.C_ECHO_RQ:
+            self._admit(command.field, "C-ECHO")
+        elif service is not None:
+            if QUERY_RETRIEVE.get(exchange.abstract_syntax) != command.field:
+                raise OrthancError(
+                    "The presentation context is of another service", dimse_status=dimse.UNRECOGNIZED_OPERATION
+                )
+            self._admit(command.field, _OPERATIONS[command.field].value)
+            return await service(exchange)
         else:
             raise OrthancError("This operation is not offered", dimse_status=dimse.UNRECOGNIZED_OPERATION)
+        return Outcome()
+
+    def _admit(self, field: int, name: str) -> None:
+        self._count(name)
+        if not self._services.acceptance.is_allowed(_OPERATIONS[field], self.calling_aet, self.address):
+            raise OrthancError(f"{name} is not allowed", dimse_status=dimse.NOT_AUTHORIZED)
+
+    async def _store(self, message: Message) -> None:
+        self._count("C-STORE")
+        if isinstance(message.sink, Unwanted):
+            raise OrthancError(message.sink.comment, dimse_status=message.sink.status)
+        if not isinstance(message.sink, ReceivedObject):
+            raise OrthancError("The request has no data set")
+        await message.sink.store(self._services.ingest, self._origin())
+        self._services.metrics.add("orthanctw_dicom_stored_total")
 
     def _count(self, name: str) -> None:
         self._counts[name] = self._counts.get(name, 0) + 1
@@ -305,20 +377,73 @@ class Association:
     def _origin(self) -> Origin:
         return Origin(
             kind=OriginKind.DICOM_PROTOCOL,
-            remote_ip=self._address,
+            remote_ip=self.address,
             remote_aet=self.calling_aet,
             called_aet=self.called_aet,
         )
 
-    def _send(self, context_id: int, command: bytes) -> None:
+    # What exchanges send
+
+    def context_for(self, sop_class: str, transfer_syntax: str) -> tuple[int, str] | None:
+        if not self._roles.get(sop_class, (True, False))[1]:
+            return None
+        found = [
+            (context_id, syntax) for context_id, (abstract, syntax) in self._contexts.items() if abstract == sop_class
+        ]
+        return next((item for item in found if item[1] == transfer_syntax), found[0] if found else None)
+
+    def send_response(self, context_id: int, command: bytes, data_set: bytes | None) -> Deferred[None]:
+        if not self._over:
+            self._send(context_id, command, is_command=True)
+            if data_set is not None:
+                self._send(context_id, data_set, is_command=False)
+        return self.layer.drained()
+
+    async def _send_all(self, context_id: int, data: Callable[[], Awaitable[bytes]]) -> None:
+        piece = await data()
+        while True:
+            following = await data() if piece else b""
+            if self._over:
+                return
+            self._send(context_id, piece, is_command=False, is_last=not following)
+            if not following:
+                return
+            await self.layer.drained()
+            piece = following
+
+    async def send_request(
+        self, context_id: int, message_id: int, command: bytes, data: Callable[[], Awaitable[bytes]]
+    ) -> Command:
         if self._over:
-            return
-        for values in dimse.fragments(context_id, command, is_command=True, maximum_length=self._peer_maximum):
+            raise OrthancError("the association has ended")
+        response: Deferred[Command] = Deferred()
+        self._asked = (message_id, response)
+        self._regulate()
+        try:
+            self._send(context_id, command, is_command=True)
+            await self._send_all(context_id, data)
+            return await response
+        except BaseException:
+            # A message that is cut short cannot be mended, and nobody waits for its answer.
+            if self._asked is not None and not self._over:
+                self._asked = None
+                self._abort("an object could not be sent to its end")
+            response.addErrback(lambda _: None)
+            raise
+        finally:
+            self._regulate()
+
+    def _send(self, context_id: int, data: bytes, *, is_command: bool, is_last: bool = True) -> None:
+        for values in dimse.fragments(
+            context_id, data, is_command=is_command, maximum_length=self._peer_maximum, is_last=is_last
+        ):
             self.layer.send(values)
 
     def stop(self) -> None:
-        """Abort, but let a request that is being carried out end and be answered."""
+        """Abort, but let a running request end and be answered; a retrieval after its present object."""
         self._stopping = True
+        if self._current is not None:
+            self._current.cancel()
         self._next()
 
 

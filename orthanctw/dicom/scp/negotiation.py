@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 
 from orthanctw.acceptance import Acceptance
+from orthanctw.dicom import dimse
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES, VERIFICATION
 from orthanctw.dicom.upper.pdus import (
     AcceptedContext,
@@ -19,6 +20,22 @@ from orthanctw.dicom.upper.pdus import (
 IMPLEMENTATION_CLASS_UID = "2.25.205312897541094519047261373829604357821"
 IMPLEMENTATION_VERSION_NAME = "ORTHANCTW_010"
 _IMPLICIT = "1.2.840.10008.1.2"
+#: Services that answer queries and retrievals, by their SOP class (PS3.4 table C.4-1 and on).
+PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+QUERY_RETRIEVE = {
+    PATIENT_ROOT_FIND: dimse.C_FIND_RQ,
+    STUDY_ROOT_FIND: dimse.C_FIND_RQ,
+    PATIENT_ROOT_MOVE: dimse.C_MOVE_RQ,
+    STUDY_ROOT_MOVE: dimse.C_MOVE_RQ,
+    PATIENT_ROOT_GET: dimse.C_GET_RQ,
+    STUDY_ROOT_GET: dimse.C_GET_RQ,
+}
+_FOR_QUERIES = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT))
 _FOR_VERIFICATION = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT, "1.2.840.10008.1.2.2"))
 _PREFERENCE = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 _UNKNOWN_RANK = len(TRANSFER_SYNTAXES)
@@ -33,6 +50,8 @@ def choose_syntax(proposed: Iterable[str], accepted: Set[str]) -> str | None:
 def _answer(context: ProposedContext, acceptance: Acceptance) -> AcceptedContext:
     if context.abstract_syntax == VERIFICATION:
         accepted: Set[str] = _FOR_VERIFICATION
+    elif context.abstract_syntax in QUERY_RETRIEVE:
+        accepted = _FOR_QUERIES
     elif acceptance.accepts_storage_of(context.abstract_syntax):
         accepted = acceptance.transfer_syntaxes
     else:
@@ -55,13 +74,22 @@ def distinct_contexts(request: AssociateRequest) -> dict[int, ProposedContext]:
 
 def negotiate(request: AssociateRequest, acceptance: Acceptance, maximum_length: int) -> AssociateAccept:
     """The answer to a request that is to be accepted."""
+    proposed = distinct_contexts(request)
+    contexts = tuple(_answer(context, acceptance) for context in proposed.values())
+    accepted = {proposed[item.context_id].abstract_syntax for item in contexts if item.result is ContextResult.ACCEPTED}
     return AssociateAccept(
         called_aet=request.called_aet,
         calling_aet=request.calling_aet,
-        contexts=tuple(_answer(context, acceptance) for context in distinct_contexts(request).values()),
+        contexts=contexts,
         user=UserInformation(
             maximum_length=maximum_length,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            # We take both roles of storage classes: the peer's are those of a C-GET (PS3.7 annex D.3.3.4).
+            roles={
+                uid: roles
+                for uid, roles in request.user.roles.items()
+                if uid in accepted and uid not in QUERY_RETRIEVE and uid != VERIFICATION
+            },
         ),
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from twisted.internet import protocol
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -161,6 +162,7 @@ class UpperLayer(protocol.Protocol):
             self._stop_timer()
             self._buffer.clear()
             self.user.disconnected()
+            self._outflow.release()
 
     def dataReceived(self, data: bytes) -> None:
         self._quick_ack()
@@ -267,6 +269,10 @@ class UpperLayer(protocol.Protocol):
     def send(self, values: Sequence[Pdv]) -> None:
         """P-DATA request: one PDU."""
         self._happen(Event.DATA_REQUEST, values)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when the peer takes more of what `send` has written, or its connection is gone."""
+        return self._outflow.drained()
 
     def release(self) -> None:
         """A-RELEASE request."""

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -49,6 +50,7 @@ class Outflow:
     def __init__(self, inflow: IPushProducer) -> None:
         self._inflow = inflow
         self.is_paused = False
+        self._waiters: list[Deferred[None]] = []
 
     def pauseProducing(self) -> None:
         if not self.is_paused:
@@ -59,6 +61,23 @@ class Outflow:
         if self.is_paused:
             self.is_paused = False
             self._inflow.resumeProducing()
+            self.release()
 
     def stopProducing(self) -> None:
         """The connection is gone; it tells so itself."""
+
+    def drained(self) -> Deferred[None]:
+        """Fires when the peer reads, or its connection is gone."""
+        waiter: Deferred[None] = Deferred()
+        if self.is_paused:
+            self._waiters.append(waiter)
+        else:
+            waiter.callback(None)
+        return waiter
+
+    def release(self) -> None:
+        """Let everybody go on who waits."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.called:
+                waiter.callback(None)

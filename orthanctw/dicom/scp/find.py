@@ -1,0 +1,52 @@
+"""C-FIND SCP of the patient and study root (PS3.4 section C.4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from orthanctw.dicom import dimse
+from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Elements
+from orthanctw.dicom.encoding import term_of
+from orthanctw.dicom.scp.exchange import Exchange, Outcome
+from orthanctw.querying import Querying, text_of
+
+#: Keys of a query that a modality sends and that mean nothing, by its AE title and address.
+Ignored = Callable[[str, str], Collection[int]]
+
+
+class FindService:
+    """Answers queries.
+
+    Parameters
+    ----------
+    default_encoding : str
+        ``DefaultEncoding``: of queries that name no character set, and of answers.
+    ignored : callable
+        ``ignored(calling_aet, address)``: tags of a query to leave out.
+    """
+
+    def __init__(self, querying: Querying, *, default_encoding: str, ignored: Ignored) -> None:
+        self._querying = querying
+        self._default_encoding = default_encoding
+        self._ignored = ignored
+
+    async def __call__(self, exchange: Exchange) -> Outcome:
+        """One C-FIND: a pending response for each match."""
+        identifier = exchange.identifier(self._default_encoding)
+        character_sets = self._character_sets(identifier)
+        ignored = self._ignored(exchange.carrier.calling_aet, exchange.carrier.address)
+        answers = await self._querying.begin(identifier, ignored)
+        while batch := await answers.next():
+            for answer in batch:
+                if exchange.must_stop:
+                    return Outcome(status=dimse.CANCELLED)
+                await exchange.respond(dimse.PENDING, identifier=answer, character_sets=character_sets)
+        if exchange.is_cancelled or not answers.is_complete:
+            return Outcome(status=dimse.CANCELLED, comment="" if answers.is_complete else "Not all matches are told")
+        return Outcome()
+
+    def _character_sets(self, identifier: Elements) -> tuple[str, ...]:
+        """The asker's own character set is what it can read; else the server's."""
+        own = text_of(identifier, SPECIFIC_CHARACTER_SET)
+        default = term_of(self._default_encoding)
+        return (own, default) if own else (default,)

@@ -1,0 +1,87 @@
+"""C-MOVE SCP: objects go to a third application entity (PS3.4 section C.4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from twisted.logger import Logger
+
+from orthanctw.dicom import dimse
+from orthanctw.dicom.scp.exchange import Exchange, Outcome
+from orthanctw.dicom.scp.retrieve import SubOperations
+from orthanctw.errors import BadRequest, OrthancError
+from orthanctw.remote import Originator, Remote
+from orthanctw.retrieval import Retrieval, StoredObject
+from orthanctw.sending import Sender, contexts_of
+
+log = Logger(namespace="orthanctw.dicom")
+#: Objects in a row that the destination did not answer to, after which it is given up: each costs a time limit.
+_UNANSWERED: Final = 2
+#: ``submit(objects, remote, originator)``: makes a job of a C-MOVE.
+Submit = Callable[[Sequence[StoredObject], Remote, Originator], Awaitable[None]]
+
+
+class MoveService:
+    """Sends objects to where a peer wants them.
+
+    Parameters
+    ----------
+    remotes : callable
+        ``remotes(aet)``: the application entity of a title, or None.
+    submit : callable, optional
+        Without ``SynchronousCMove``: what to do in place of sending within the association.
+    """
+
+    def __init__(
+        self,
+        retrieval: Retrieval,
+        sender: Sender,
+        *,
+        remotes: Callable[[str], Remote | None],
+        default_encoding: str,
+        submit: Submit | None = None,
+    ) -> None:
+        self._retrieval = retrieval
+        self._sender = sender
+        self._remotes = remotes
+        self._default_encoding = default_encoding
+        self._submit = submit
+
+    async def __call__(self, exchange: Exchange) -> Outcome:
+        """One C-MOVE: a pending response after each object."""
+        identifier = exchange.identifier(self._default_encoding)
+        target = exchange.command.text(dimse.MOVE_DESTINATION)
+        remote = self._remotes(target)
+        if remote is None:
+            raise OrthancError("The move destination is unknown", dimse_status=dimse.MOVE_DESTINATION_UNKNOWN)
+        objects = await self._retrieval.requested(identifier)
+        if not objects:
+            raise BadRequest("Nothing matches the identifier")
+        originator = Originator(exchange.carrier.calling_aet, exchange.command.number(dimse.MESSAGE_ID))
+        if self._submit is not None:
+            await self._submit(objects, remote, originator)
+            return Outcome(counters=SubOperations(0, completed=len(objects)).counters(is_final=True))
+        return await self._move(exchange, objects, remote, originator)
+
+    async def _move(
+        self, exchange: Exchange, objects: Sequence[StoredObject], remote: Remote, originator: Originator
+    ) -> Outcome:
+        operations = SubOperations(len(objects))
+        contexts = contexts_of(objects)
+        unanswered = 0
+        for item in objects:
+            if exchange.must_stop or unanswered == _UNANSWERED:
+                break
+            try:
+                operations.succeeded(await self._sender.send(remote, item, contexts, originator))
+                unanswered = 0
+            except OrthancError as e:
+                log.info("C-MOVE: {id} could not be sent: {reason}", id=item.public_id, reason=str(e))
+                operations.failed(item)
+                unanswered = unanswered + 1 if e.payload is None else 0
+            await exchange.respond(dimse.PENDING, counters=operations.counters())
+        if unanswered == _UNANSWERED:
+            for item in objects[-operations.remaining :] if operations.remaining else ():
+                operations.failed(item)
+        return operations.outcome(exchange, dimse.CANNOT_PROCESS)

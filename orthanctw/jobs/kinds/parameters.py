@@ -1,0 +1,34 @@
+"""Parameters of jobs that concern remote application entities, as JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from orthanctw.jobs.contract import Parameters
+from orthanctw.remote import Originator, Remote
+from orthanctw.settings.structures import Manufacturer, RetrieveMethod
+
+
+def remote_to_json(remote: Remote) -> Mapping[str, Any]:
+    """A remote application entity as JSON."""
+    values = attrs.asdict(remote)
+    values["manufacturer"] = remote.manufacturer.value
+    values["retrieve_method"] = remote.retrieve_method.value
+    return values
+
+
+def remote_from_json(values: Mapping[str, Any]) -> Remote:
+    """What `remote_to_json` wrote. Raises KeyError, TypeError, ValueError for anything else."""
+    known = {**values}
+    known["manufacturer"] = Manufacturer(known["manufacturer"])
+    known["retrieve_method"] = RetrieveMethod(known["retrieve_method"])
+    return Remote(**known)
+
+
+def originator_of(parameters: Parameters) -> Originator | None:
+    """Who asked for the C-MOVE that a job carries out, if one did."""
+    aet = parameters.get("MoveOriginatorAET")
+    return Originator(aet, parameters.get("MoveOriginatorID", 0)) if aet else None

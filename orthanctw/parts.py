@@ -1,0 +1,312 @@
+"""Composition: builds every part of a server from its settings, by constructor arguments (level 6)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.internet.defer import DeferredSemaphore
+
+from orthanctw.acceptance import Acceptance
+from orthanctw.bodies import BodyLimits, MemoryBudget
+from orthanctw.catalog import Catalog
+from orthanctw.configuration import mac_addresses
+from orthanctw.contents import Contents
+from orthanctw.dicom import dimse
+from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
+from orthanctw.dicom.maintags import MainTags
+from orthanctw.dicom.scp.association import Services
+from orthanctw.dicom.scp.exchange import Service
+from orthanctw.dicom.scp.find import FindService
+from orthanctw.dicom.scp.get import GetService
+from orthanctw.dicom.scp.server import DicomServer
+from orthanctw.dicom.transcode import NativeTranscoder
+from orthanctw.events import EventBus
+from orthanctw.finder import Finder
+from orthanctw.index.database import SqliteIndex
+from orthanctw.ingest import Ingest, IngestOptions
+from orthanctw.jobs.engine import JobsEngine
+from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
+from orthanctw.log import LogLevels
+from orthanctw.metrics import Metrics
+from orthanctw.modalities import Modalities
+from orthanctw.model import Compression, JobState
+from orthanctw.names import Names
+from orthanctw.querying import Querying
+from orthanctw.removal import Removal
+from orthanctw.rest.app import RestApi
+from orthanctw.rest.authentication import Authenticator
+from orthanctw.rest.encoding import JsonEncoder
+from orthanctw.rest.resources.acceptance import AcceptanceRoutes
+from orthanctw.rest.resources.attached import AttachedRoutes
+from orthanctw.rest.resources.browsing import BrowsingRoutes
+from orthanctw.rest.resources.changes import ChangeRoutes
+from orthanctw.rest.resources.contents import ContentRoutes
+from orthanctw.rest.resources.jobs import JobRoutes
+from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
+from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
+from orthanctw.rest.resources.uploads import UploadRoutes
+from orthanctw.rest.serialisers import ResourceSerialiser
+from orthanctw.rest.site import HttpOptions, OrthancSite
+from orthanctw.rest.submission import Submission
+from orthanctw.retrieval import Retrieval
+from orthanctw.settings import Settings
+from orthanctw.stability import StabilityMonitor
+from orthanctw.storage.filesystem import FilesystemStorage
+from orthanctw.system import system_information
+from orthanctw.threads import NamedPool
+from orthanctw.uploads import UploadLimits, Uploads
+
+_MEGABYTE = 1024 * 1024
+DATABASE = "orthanctw.db"
+_JOB_METRICS = {
+    "orthanc_jobs_pending": (JobState.PENDING,),
+    "orthanc_jobs_running": (JobState.RUNNING,),
+    "orthanc_jobs_total_completed": (JobState.SUCCESS, JobState.FAILURE),
+    "orthanc_jobs_total_failed": (JobState.FAILURE,),
+    "orthanc_jobs_total_success": (JobState.SUCCESS,),
+}
+
+
+def index_folder(settings: Settings) -> str:
+    """Where the database lies."""
+    return settings.storage.index_directory or settings.storage.storage_directory
+
+
+class Parts:
+    """What a server is made of. Nothing is started yet.
+
+    Parameters
+    ----------
+    shut_down, reset : callable
+        End the process, and start anew; called by the routes of these names.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        levels: LogLevels,
+        shut_down: Callable[[], None],
+        reset: Callable[[], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self._wall_clock = wall_clock
+        own, storage = settings.orthanctw, settings.storage
+        self._storage_pool = NamedPool(reactor, "storage", own.storage_threads)
+        self._encoder_pool = NamedPool(reactor, "json", 1)
+        self.metrics = Metrics(wall_clock, settings.general.metrics_enabled)
+        self.storage = FilesystemStorage(
+            storage.storage_directory,
+            self._storage_pool,
+            sync=storage.sync_storage_area,
+            md5=storage.store_md5_for_attachments,
+        )
+        self._index_folder = index_folder(settings)
+        self.index = SqliteIndex(
+            reactor,
+            os.path.join(self._index_folder, DATABASE),
+            readers=own.reader_threads,
+            maximum_size=storage.maximum_storage_size * _MEGABYTE,
+            maximum_patients=storage.maximum_patient_count,
+            mode=storage.maximum_storage_mode,
+            clock=wall_clock,
+        )
+        self.dictionary = dictionary_of(settings)
+        self._build_domain()
+        self.modalities = Modalities(self.index, settings.network, settings.dicom)
+        self.acceptance = Acceptance(settings.dicom, self.modalities.all)
+        self.body_limits = BodyLimits(
+            maximum=0,
+            threshold=own.spool_threshold_kb * 1024,
+            budget=MemoryBudget(own.memory_budget_mb * _MEGABYTE),
+            spool=self.storage.spool,
+        )
+        self.dicom = self._build_dicom()
+        self.api = self._build_api(levels, shut_down, reset)
+        self.site = OrthancSite(self._http_options(settings), self.api.render, self.api.fail, reactor)
+
+    def _build_domain(self) -> None:
+        settings, storage = self.settings, self.settings.storage
+        own = settings.orthanctw
+        self.main_tags = main_tags_of(settings, self.dictionary)
+        self.events = EventBus()
+        self.stability = StabilityMonitor(
+            self.index, self.events, self._reactor, settings.general.stable_age, self._wall_clock
+        )
+        self.events.subscribe(self.stability)
+        self.removal = Removal(self.index, self.storage, self.events)
+        self.ingest = Ingest(
+            self.index,
+            self.storage,
+            main_tags=self.main_tags,
+            dictionary=self.dictionary,
+            events=self.events,
+            stability=self.stability,
+            removal=self.removal,
+            metrics=self.metrics,
+            wall_clock=self._wall_clock,
+            options=IngestOptions(
+                compression=Compression.ZLIB_WITH_SIZE if storage.storage_compression else Compression.NONE,
+                overwrite=storage.overwrite_instances,
+                default_encoding=settings.dicom.default_encoding,
+                nesting=own.maximum_nesting,
+            ),
+        )
+        self.uploads = Uploads(
+            self.ingest,
+            self.storage,
+            UploadLimits(
+                maximum_member=settings.http.maximum_file_size_in_archive_mb * _MEGABYTE,
+                ratio=own.inflate_ratio_limit,
+                members=own.archive_members_limit,
+                threshold=own.spool_threshold_kb * 1024,
+            ),
+        )
+        self.catalog = Catalog(self.index, self.stability, self.main_tags, self.dictionary)
+        self.finder = Finder(
+            self.catalog,
+            limit_results=settings.dicom.limit_find_results,
+            limit_instances=settings.dicom.limit_find_instances,
+        )
+        content_types = settings.database.user_content_type.items()
+        self.names = Names(
+            settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
+        )
+        self.jobs = self._build_jobs()
+
+    def _build_jobs(self) -> JobsEngine:
+        options = self.settings.jobs
+        operations = Operations(self.ingest, self.removal, self.index, self.names)
+        engine = JobsEngine(
+            self.index,
+            [sequence_kind(operations)],
+            clock=self._reactor,
+            wall_clock=self._wall_clock,
+            slots=options.concurrent_jobs or os.cpu_count() or 1,
+            history=options.jobs_history_size,
+            is_saving=options.save_jobs,
+            notify=self.events.publish_job,
+        )
+        for name, states in _JOB_METRICS.items():
+            self.metrics.gauge(name, partial(engine.count, *states))
+        return engine
+
+    def _build_dicom(self) -> DicomServer:
+        options = self.settings.dicom
+        services = Services(
+            acceptance=self.acceptance,
+            ingest=self.ingest,
+            limits=self.body_limits,
+            operations=DeferredSemaphore(max(1, options.dicom_threads_count)),
+            retrievals=DeferredSemaphore(max(1, options.dicom_threads_count)),
+            maximum_length=options.maximum_pdu_length,
+            metrics=self.metrics,
+            services=self._dicom_services(),
+        )
+        return DicomServer(
+            services,
+            self._reactor,
+            timeout=options.dicom_scp_timeout,
+            maximum_associations=self.settings.orthanctw.maximum_associations,
+        )
+
+    def _dicom_services(self) -> dict[int, Service]:
+        options = self.settings.dicom
+        encoding = options.default_encoding
+        querying = Querying(
+            self.finder, self.catalog, aet=options.dicom_aet, case_sensitive_names=options.case_sensitive_pn
+        )
+        retrieval = Retrieval(self.index, self.catalog)
+        transcoder = NativeTranscoder(self._storage_pool)
+        return {
+            dimse.C_FIND_RQ: FindService(
+                querying, default_encoding=encoding, ignored=self.modalities.ignored_keys
+            ),
+            dimse.C_GET_RQ: GetService(retrieval, self.storage, transcoder, default_encoding=encoding),
+        }
+
+    def _build_api(
+        self, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
+    ) -> RestApi:
+        settings, names = self.settings, self.names
+        serialiser = ResourceSerialiser(
+            self.dictionary, names.metadata_name, self.catalog.patient_tags
+        )
+        encoder = JsonEncoder(self._encoder_pool)
+        identifier = settings.server_identifier(mac_addresses())
+        contents = Contents(self.catalog, self.storage)
+        system = system_information(settings, self.main_tags, names, identifier)
+        owners: list[object] = [
+            SystemRoutes(
+                self.index,
+                lambda: system,
+                lambda: self.api.routes,
+            ),
+            UploadRoutes(self.uploads),
+            BrowsingRoutes(self.catalog, self.removal, serialiser, encoder),
+            ContentRoutes(self.catalog, contents),
+            AttachedRoutes(self.index, self.storage, names),
+            ChangeRoutes(self.index),
+            SearchRoutes(self.catalog, self.finder, serialiser, encoder),
+            AcceptanceRoutes(self.acceptance),
+            ToolRoutes(levels, self._wall_clock, shut_down, reset),
+            JobRoutes(
+                self.jobs,
+                Submission(self.jobs),
+                encoder,
+                clock=self._reactor.seconds,
+                wall_clock=self._wall_clock,
+            ),
+        ]
+        if settings.http.orthanc_explorer_enabled:
+            owners.append(ExplorerRoutes())
+        return RestApi(
+            owners,
+            metrics=self.metrics,
+            clock=self._reactor.seconds,
+            describe_errors=settings.http.http_describe_errors,
+        )
+
+    def _http_options(self, settings: Settings) -> HttpOptions:
+        own, http, security = settings.orthanctw, settings.http, settings.security
+        return HttpOptions(
+            authenticator=Authenticator(
+                remote_access=security.remote_access_allowed,
+                enabled=security.authentication_enabled,
+                users=security.registered_users,
+            ),
+            limits=attrs.evolve(self.body_limits, maximum=http.maximum_request_body_size_mb * _MEGABYTE),
+            compression=http.http_compression_enabled,
+            keep_alive=http.keep_alive,
+            keep_alive_timeout=http.keep_alive_timeout,
+            request_timeout=http.http_request_timeout,
+            body_timeout=own.request_body_timeout,
+            tcp_no_delay=http.tcp_no_delay,
+            maximum_connections=own.maximum_connections,
+        )
+
+
+def dictionary_of(settings: Settings) -> Dictionary:
+    """The dictionary with what the configuration adds."""
+    entries = [
+        DictionaryEntry(
+            tag=item.tag, vr=item.vr, name=item.name, private_creator=item.private_creator
+        )
+        for item in settings.dicom.dictionary.values()
+    ]
+    return Dictionary(entries, private=settings.dicom.load_private_dictionary)
+
+
+def main_tags_of(settings: Settings, dictionary: Dictionary) -> MainTags:
+    """The main tags with those that the configuration adds. Raises ConfigurationError."""
+    extra = {
+        level: tuple(dictionary.parse(tag) for tag in tags)
+        for level, tags in settings.database.extra_main_dicom_tags.items()
+    }
+    return MainTags(extra, dictionary=dictionary)

@@ -1,0 +1,339 @@
+"""``/modalities``: configuring remote modalities, and what can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from orthanctw.dicom.dictionary import Dictionary, format_tag
+from orthanctw.dicom.elements import Elements
+from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
+from orthanctw.dicom.scanner import scan
+from orthanctw.dicom.scuqueries import (
+    LEVEL_TEXTS,
+    PATIENT_ID,
+    QUERY_RETRIEVE_LEVEL,
+    SERIES_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+    parse_query,
+    template,
+)
+from orthanctw.errors import BadFileFormat, EmptyAnswer, NotImplementedHere, ParameterOutOfRange
+from orthanctw.exports import ExportLog
+from orthanctw.identifiers import ORTHANC_ID_LENGTH
+from orthanctw.interfaces import IDicomScu, IIndex
+from orthanctw.jobs.kinds.parameters import remote_to_json
+from orthanctw.jobs.kinds.retrieve import GET, MOVE
+from orthanctw.jobs.kinds.store import STORE
+from orthanctw.modalities import Modalities, configurations, parse_modality
+from orthanctw.model import ResourceLevel
+from orthanctw.queries import QueryArchive
+from orthanctw.remote import Outgoing, Remote
+from orthanctw.rest.app import route
+from orthanctw.rest.call import Call, field
+from orthanctw.rest.reply import EMPTY, EMPTY_JSON, Reply, json_reply
+from orthanctw.rest.submission import Submission
+from orthanctw.retrieval import Retrieval
+from orthanctw.settings.structures import modality_json
+
+_OPERATIONS: Final = (
+    *("configuration", "echo", "find", "find-instance", "find-patient", "find-series", "find-study", "find-worklist"),
+    *("get", "move", "query", "storage-commitment", "store", "store-straight"),
+)
+#: Keys that the older routes need: without them, or with wildcards in them, nothing is asked.
+_NEEDED: Final[Mapping[str, tuple[int, ...]]] = {
+    "find-patient": (),
+    "find-study": (PATIENT_ID,),
+    "find-series": (PATIENT_ID, STUDY_INSTANCE_UID),
+    "find-instance": (PATIENT_ID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID),
+}
+_LEVELS: Final = {
+    "find-patient": ResourceLevel.PATIENT,
+    "find-study": ResourceLevel.STUDY,
+    "find-series": ResourceLevel.SERIES,
+    "find-instance": ResourceLevel.INSTANCE,
+}
+
+
+def timeout_of(body: Mapping[str, Any]) -> int | None:
+    """Field ``Timeout`` in seconds, or None."""
+    if "Timeout" not in body:
+        return None
+    seconds: int = field(body, "Timeout", int, 0, BadFileFormat)
+    if not 0 <= seconds < 2**31:
+        raise ParameterOutOfRange("Timeout is out of range")
+    return seconds
+
+
+async def optional_object(call: Call) -> dict[str, Any]:
+    """The body as a JSON object; an empty body is an empty object."""
+    return await call.json_object() if (await call.content()).strip() else {}
+
+
+class ModalityRoutes:
+    """Remote modalities."""
+
+    def __init__(
+        self,
+        modalities: Modalities,
+        scu: IDicomScu,
+        queries: QueryArchive,
+        retrieval: Retrieval,
+        submission: Submission,
+        exports: ExportLog,
+        index: IIndex,
+        dictionary: Dictionary,
+        *,
+        checks_find: bool,
+        default_encoding: str,
+    ) -> None:
+        self._modalities = modalities
+        self._scu = scu
+        self._queries = queries
+        self._retrieval = retrieval
+        self._submission = submission
+        self._exports = exports
+        self._index = index
+        self._dictionary = dictionary
+        self._checks_find = checks_find
+        self._default_encoding = default_encoding
+
+    # Configuration
+
+    @route("GET", "/modalities")
+    async def list(self, call: Call) -> Reply:
+        """Names, or names with configurations."""
+        known = dict(sorted(self._modalities.all().items()))
+        return json_reply(configurations(known) if call.boolean("expand") else list(known))
+
+    @route("GET", "/modalities/<id>")
+    async def operations(self, call: Call) -> Reply:
+        """What can be done with a modality."""
+        if call["id"] not in self._modalities.all():
+            raise EmptyAnswer(404)
+        return json_reply(_OPERATIONS)
+
+    @route("GET", "/modalities/<id>/configuration")
+    async def configuration(self, call: Call) -> Reply:
+        """How a modality is reached, and what it may do."""
+        return json_reply(modality_json(self._modalities.get(call["id"])))
+
+    @route("PUT", "/modalities/<id>")
+    async def put(self, call: Call) -> Reply:
+        """Add or replace a modality."""
+        await self._modalities.put(call["id"], parse_modality(await call.json()))
+        return EMPTY
+
+    @route("DELETE", "/modalities/<id>")
+    async def delete(self, call: Call) -> Reply:
+        """Remove a modality."""
+        await self._modalities.delete(call["id"])
+        return EMPTY
+
+    def _remote(self, call: Call, body: Mapping[str, Any]) -> Remote:
+        return self._modalities.remote(
+            self._modalities.get(call["id"]),
+            local_aet=field(body, "LocalAet", str, "", BadFileFormat),
+            timeout=timeout_of(body),
+        )
+
+    # Echo
+
+    @route("POST", "/modalities/<id>/echo")
+    async def echo(self, call: Call) -> Reply:
+        """C-ECHO."""
+        self._modalities.get(call["id"])
+        body = await optional_object(call)
+        checks_find = field(body, "CheckFind", bool, self._checks_find, BadFileFormat)
+        await self._scu.echo(self._remote(call, body), checks_find=checks_find)
+        return EMPTY_JSON
+
+    @route("POST", "/tools/dicom-echo")
+    async def echo_anybody(self, call: Call) -> Reply:
+        """C-ECHO to an application entity that is not configured."""
+        body = await call.json_object()
+        names = ("AET", "Host", "Port", "Manufacturer", "UseDicomTls", "LocalAet")
+        for name in ("AET", "Host"):
+            field({name: body.get(name)}, name, str, "", BadFileFormat)
+        modality = parse_modality({name: body[name] for name in names if name in body})
+        remote = self._modalities.remote(modality, timeout=timeout_of(body))
+        checks_find = field(body, "CheckFind", bool, self._checks_find, BadFileFormat)
+        await self._scu.echo(remote, checks_find=checks_find)
+        return EMPTY_JSON
+
+    # Store
+
+    @route("POST", "/modalities/<id>/store")
+    async def store(self, call: Call) -> Reply:
+        """Send resources, as a job."""
+        modality = self._modalities.get(call["id"])
+        body = await _store_body(call)
+        if field(body, "StorageCommitment", bool, False, BadFileFormat):
+            raise NotImplementedHere("Storage commitment")
+        remote = self._remote(call, body)
+        resources = await self._resources(body)
+        objects = await self._retrieval.below(resources)
+        await self._exports.add(resources, call["id"])
+        values = {
+            "aet": field(body, "CalledAet", str, remote.aet, BadFileFormat),
+            "host": field(body, "Host", str, remote.host, BadFileFormat),
+            "port": field(body, "Port", int, modality.port, BadFileFormat),
+        }
+        parameters = {
+            "Remote": {**remote_to_json(remote), **values},
+            "Instances": [item.public_id for item in objects],
+            "ParentResources": [public_id for _, public_id in resources],
+            "Resources": [{"ID": public_id, "Type": level.title} for level, public_id in resources],
+            "MoveOriginatorAET": field(body, "MoveOriginatorAet", str, "", BadFileFormat),
+            "MoveOriginatorID": field(body, "MoveOriginatorID", int, 0, BadFileFormat),
+        }
+        return await self._submission.submit(STORE, parameters, body, synchronous=True)
+
+    async def _resources(self, body: Mapping[str, Any]) -> Sequence[tuple[ResourceLevel, str]]:
+        if "Resources" not in body:
+            raise BadFileFormat("Field Resources is missing")
+        found = []
+        for public_id in field(body, "Resources", list, [], BadFileFormat):
+            if not isinstance(public_id, str):
+                raise BadFileFormat("Resources must be an array of strings")
+            level: ResourceLevel | None = await self._index.lookup_level(public_id)
+            if level is None and len(public_id) != ORTHANC_ID_LENGTH:
+                raise BadFileFormat("Not an identifier of a resource")
+            if level is None:
+                raise ParameterOutOfRange("A resource is unknown")
+            found.append((level, public_id))
+        return found
+
+    @route("POST", "/modalities/<id>/store-straight")
+    async def store_straight(self, call: Call) -> Reply:
+        """Send the DICOM file of the body, without storing it."""
+        remote = self._remote(call, {})
+        content = await call.content()
+        scanned = scan(content, default_encoding=self._default_encoding, dictionary=self._dictionary)
+        sop_class, sop_instance = scanned.text(0x00080016) or "", scanned.text(0x00080018) or ""
+        outgoing = Outgoing(
+            sop_class_uid=sop_class,
+            sop_instance_uid=sop_instance,
+            transfer_syntax=scanned.transfer_syntax,
+            content=content,
+        )
+        await self._scu.store(remote, outgoing, ((sop_class, scanned.transfer_syntax),))
+        return json_reply({"SOPClassUID": sop_class, "SOPInstanceUID": sop_instance})
+
+    # Query and retrieve
+
+    @route("POST", "/modalities/<id>/query")
+    async def query(self, call: Call) -> Reply:
+        """C-FIND; the answers are under ``/queries``."""
+        self._modalities.get(call["id"])
+        body = await call.json_object()
+        if "Level" not in body:
+            raise BadFileFormat("Field Level is missing")
+        identifier = await self._queries.add(
+            call["id"],
+            field(body, "Level", str, "", BadFileFormat),
+            parse_query(body.get("Query", {}), self._dictionary),
+            local_aet=field(body, "LocalAet", str, "", BadFileFormat),
+            timeout=timeout_of(body),
+            normalize=field(body, "Normalize", bool, True, BadFileFormat),
+        )
+        return json_reply({"ID": identifier, "Path": f"/queries/{identifier}"})
+
+    @route("POST", *(f"/modalities/<id>/{name}" for name in _LEVELS))
+    async def find_level(self, call: Call) -> Reply:
+        """C-FIND of one level (deprecated)."""
+        name = call.path.rpartition("/")[2]
+        self._modalities.get(call["id"])
+        query = parse_query(await optional_object(call), self._dictionary)
+        texts = {element[0]: element[2] for element in query}
+        for tag in _NEEDED[name]:
+            value = texts.get(tag, "")
+            if not isinstance(value, str) or not value or "*" in value or "?" in value:
+                raise EmptyAnswer(400)
+        return json_reply([self._simplified(answer) for answer in await self._find(call, _LEVELS[name], query)])
+
+    @route("POST", "/modalities/<id>/find")
+    async def find(self, call: Call) -> Reply:
+        """C-FIND of patients, and of what is below each (deprecated)."""
+        self._modalities.get(call["id"])
+        query = parse_query(await optional_object(call), self._dictionary)
+        found = []
+        for patient in await self._find(call, ResourceLevel.PATIENT, query):
+            shown = self._simplified(patient)
+            shown["Studies"] = []
+            for study in await self._find(call, ResourceLevel.STUDY, _below(query, patient, (PATIENT_ID,))):
+                keys = _below(query, study, (PATIENT_ID, STUDY_INSTANCE_UID))
+                series = await self._find(call, ResourceLevel.SERIES, keys)
+                shown["Studies"].append(
+                    {**self._simplified(study), "Series": [self._simplified(item) for item in series]}
+                )
+            found.append(shown)
+        return json_reply(found)
+
+    async def _find(self, call: Call, level: ResourceLevel, query: Elements) -> Sequence[Elements]:
+        usual = {element[0]: element for element in template(level, self._dictionary)}
+        asked = {**usual, **{element[0]: element for element in query}}
+        return await self._queries.find(
+            self._remote(call, {}), level, [asked[tag] for tag in sorted(asked)], normalize=True
+        )
+
+    def _simplified(self, answer: Elements) -> dict[str, Any]:
+        return form_of(answer, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary, maximum_length=0))
+
+    @route("POST", "/modalities/<id>/move")
+    async def move(self, call: Call) -> Reply:
+        """C-MOVE, as a job."""
+        self._modalities.get(call["id"])
+        body = await call.json_object()
+        remote = self._remote(call, body)
+        target = field(body, "TargetAet", str, remote.local_aet, BadFileFormat)
+        parameters = {"Remote": remote_to_json(remote), "Queries": self._keys(body), "TargetAet": target}
+        return await self._submission.submit(MOVE, parameters, body, synchronous=True)
+
+    @route("POST", "/modalities/<id>/get")
+    async def get(self, call: Call) -> Reply:
+        """C-GET, as a job."""
+        self._modalities.get(call["id"])
+        body = await call.json_object()
+        parameters = {"Remote": remote_to_json(self._remote(call, body)), "Queries": self._keys(body)}
+        return await self._submission.submit(GET, parameters, body, synchronous=True)
+
+    def _keys(self, body: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+        """``Level`` and ``Resources`` of a retrieval as identifiers."""
+        if "Level" not in body or "Resources" not in body:
+            raise BadFileFormat("Fields Level and Resources are needed")
+        level = ResourceLevel.parse(field(body, "Level", str, "", BadFileFormat))
+        if level is None:
+            raise ParameterOutOfRange("Unknown level")
+        return [
+            identifier_json(level, parse_query(item, self._dictionary))
+            for item in field(body, "Resources", list, [], BadFileFormat)
+        ]
+
+
+async def _store_body(call: Call) -> dict[str, Any]:
+    """The three forms of the body: an object, an array of identifiers, and one identifier as text."""
+    text = await call.text()
+    if len(text) == ORTHANC_ID_LENGTH and not text.startswith(("{", "[", '"')):
+        return {"Resources": [text]}
+    value = await call.json()
+    if isinstance(value, str):
+        return {"Resources": [value]}
+    if isinstance(value, list):
+        return {"Resources": value}
+    if not isinstance(value, dict):
+        raise BadFileFormat("An object, an array or an identifier is needed")
+    return value
+
+
+def identifier_json(level: ResourceLevel, elements: Elements) -> dict[str, str]:
+    """The identifier of a retrieval, as jobs keep and show it."""
+    texts = {format_tag(element[0]): element[2] for element in elements if isinstance(element[2], str)}
+    return dict(sorted({**texts, format_tag(QUERY_RETRIEVE_LEVEL): LEVEL_TEXTS[level]}.items()))
+
+
+def _below(query: Elements, answer: Elements, keys: Sequence[int]) -> Elements:
+    """The query for what is below an answer."""
+    found = {element[0]: element for element in answer if element[0] in keys}
+    kept = {element[0]: element for element in query}
+    return [element for _, element in sorted({**kept, **found}.items())]

@@ -1,0 +1,42 @@
+"""Stored objects on their way to other application entities (level 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orthanctw.interfaces import IDicomScu, IStorageArea
+from orthanctw.model import Compression
+from orthanctw.remote import Originator, Outgoing, Remote
+from orthanctw.retrieval import StoredObject
+
+
+def contexts_of(objects: Sequence[StoredObject]) -> tuple[tuple[str, str], ...]:
+    """SOP classes and transfer syntaxes of objects, each pair once: what an association for them must offer."""
+    return tuple(dict.fromkeys((item.sop_class_uid, item.transfer_syntax) for item in objects))
+
+
+class Sender:
+    """Sends objects by C-STORE."""
+
+    def __init__(self, scu: IDicomScu, storage: IStorageArea) -> None:
+        self._scu = scu
+        self._storage = storage
+
+    async def send(
+        self,
+        remote: Remote,
+        item: StoredObject,
+        contexts: Sequence[tuple[str, str]],
+        originator: Originator | None = None,
+    ) -> int:
+        """Send one object; the status, which is success or a warning. `contexts` are those of all that follow."""
+        is_plain = item.attachment.compression is Compression.NONE
+        outgoing = Outgoing(
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            transfer_syntax=item.transfer_syntax,
+            path=self._storage.path(item.attachment.uuid) if is_plain else "",
+            content=b"" if is_plain else await self._storage.read(item.attachment),
+        )
+        status: int = await self._scu.store(remote, outgoing, contexts, originator)
+        return status
