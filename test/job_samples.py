@@ -37,6 +37,7 @@ class Workshop:
     hold      wait until the test calls `release`
     stubborn  the same, and pay no heed to being interrupted
     retry     ask to be tried again after 5 seconds, the first time
+    later     wait as with hold, then ask for the same
     refuse    raise an OrthancError
     busy      raise ServiceUnavailable
     break     raise KeyError
@@ -95,13 +96,15 @@ class _Work:
         )
 
     async def _do(self, word: str) -> StepResult:
-        if word in ("hold", "stubborn"):
+        if word in ("hold", "stubborn", "later"):
             try:
                 await self._workshop.hold(self._name)
             except CancelledError:
-                if word == "hold":
+                if word != "stubborn":
                     raise
                 await self._workshop.hold(self._name)
+            if word == "later":
+                return StepResult.RETRY
         elif word == "retry" and self._name not in self._workshop.tried:
             self._workshop.tried.add(self._name)
             return StepResult.RETRY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orthanctw.errors import BadRequest, FullStorage, OrthancError
+from orthanctw.jobs.contract import Position, Step
 from orthanctw.jobs.record import JobRecord
 from orthanctw.jobs.waiting import WaitingJobs
 from orthanctw.model import JobState
@@ -150,7 +151,7 @@ class EndTests(EngineCase):
         self.assertEqual("".join(self.workshop.steps), "aaba")
 
     def test_hostile_kind(self) -> None:
-        """A job that cannot tell of itself, claims to be more than done, or fails to let go, ends all the same."""
+        """A job that cannot tell of itself, or fails to let go, ends all the same."""
         record = self.submit("a", "hold", "go")
         self.turn()
         job = record.job
@@ -162,6 +163,26 @@ class EndTests(EngineCase):
         self.turn()
         self.assertState(record, "Success")
         self.assertGreater(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_strange_progress(self) -> None:
+        """No job has done more than everything, or less than nothing, whatever it claims."""
+        for claimed, shown in ((7.0, 1.0), (-1.0, 0.0), (float("nan"), 0.0)):
+
+            async def step(position: Position, claimed: float = claimed) -> Step:
+                await self.workshop.hold("a")
+                return Step(position={"Next": 1}, progress=claimed)
+
+            record = self.submit("a", "hold", "go", "go")
+            self.turn()
+            assert record.job is not None
+            record.job.step = step  # type: ignore[method-assign]
+            self.workshop.release("a")
+            self.turn()
+            self.do(self.engine.cancel(record))
+            self.workshop.release("a")
+            self.turn()
+            self.assertState(record, "Failure", 37)
+            self.assertEqual(record.progress, shown)
 
     def test_waiters(self) -> None:
         """Everybody who waits for a job hears of its end, however it ends, also who comes late."""
@@ -329,9 +350,12 @@ class EventTests(EngineCase):
         self.store.is_slow = True
         self.turn()
         self.assertEqual((self.workshop.steps, len(self.events)), (["a"], 1))
+        late = self.engine.wait(record)
         self.assertNoResult(waiter)
+        self.assertNoResult(late)
         self.store.flush()
         self.successResultOf(waiter)
+        self.successResultOf(late)
         self.assertEqual(self.events[1:], [("JobSuccess", record.job_id)])
 
 

@@ -51,6 +51,18 @@ class StopTests(EngineCase):
         self.successResultOf(stopped)
         self.assertState(record, "Success")
 
+    def test_step_that_asks_for_another_attempt(self) -> None:
+        """It gets that in the next process: nothing of this one waits for it."""
+        record = self.submit("a", "later")
+        self.turn()
+        stopped = self.begin(self.engine.stop(10))
+        self.workshop.release("a")
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.restart()
+        self.turn()
+        self.assertState(record, "Running")
+
     def test_step_that_hangs(self) -> None:
         """A step that does not end in time is interrupted, and done again by the next process."""
         record = self.submit("a", "go", "hold", "go")
