@@ -289,8 +289,6 @@ class Parts:
         contents = Contents(self.catalog, self.storage)
         system = system_information(settings, self.main_tags, names, identifier)
         submission = Submission(self.jobs)
-        options = settings.dicom
-        queries = QueryArchive(self.scu, self.modalities, self.dictionary, options.query_retrieve_size)
         owners: list[object] = [
             SystemRoutes(
                 self.index,
@@ -312,6 +310,21 @@ class Parts:
                 clock=self._reactor.seconds,
                 wall_clock=self._wall_clock,
             ),
+            *self._network_routes(submission),
+        ]
+        if settings.http.orthanc_explorer_enabled:
+            owners.append(ExplorerRoutes())
+        return RestApi(
+            owners,
+            metrics=self.metrics,
+            clock=self._reactor.seconds,
+            describe_errors=settings.http.http_describe_errors,
+        )
+
+    def _network_routes(self, submission: Submission) -> list[object]:
+        options = self.settings.dicom
+        queries = QueryArchive(self.scu, self.modalities, self.dictionary, options.query_retrieve_size)
+        return [
             ModalityRoutes(
                 self.modalities,
                 self.scu,
@@ -333,14 +346,6 @@ class Parts:
                 retrieve_method=options.dicom_default_retrieve_method,
             ),
         ]
-        if settings.http.orthanc_explorer_enabled:
-            owners.append(ExplorerRoutes())
-        return RestApi(
-            owners,
-            metrics=self.metrics,
-            clock=self._reactor.seconds,
-            describe_errors=settings.http.http_describe_errors,
-        )
 
     def _http_options(self, settings: Settings) -> HttpOptions:
         own, http, security = settings.orthanctw, settings.http, settings.security
