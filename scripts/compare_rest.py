@@ -15,7 +15,7 @@ import http.client
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -203,8 +203,10 @@ def sort_key(item: Any) -> str:
     return str(item.get("ID", item)) if isinstance(item, dict) else str(item)
 
 
-def compare(path: str, theirs: Answer, ours: Answer) -> Iterator[tuple[str, Any, Any]]:
-    """Differences of two answers."""
+def compare(
+    path: str, theirs: Answer, ours: Answer, unordered: re.Pattern[str] | None = SORTED_LISTS
+) -> Iterator[tuple[str, Any, Any]]:
+    """Differences of two answers; in lists of paths that are `unordered` the order does not count."""
     old, new = theirs.value(), without_new(ours.value())
     if theirs.status >= 400 or ours.status >= 400:
         old = (theirs.status, old.get("OrthancStatus") if isinstance(old, dict) else old)
@@ -214,28 +216,54 @@ def compare(path: str, theirs: Answer, ours: Answer) -> Iterator[tuple[str, Any,
         return
     if (theirs.status, theirs.content_type) != (ours.status, ours.content_type):
         yield f"{path} head", (theirs.status, theirs.content_type), (ours.status, ours.content_type)
-    if SORTED_LISTS.search(path) and isinstance(old, list) and isinstance(new, list):
+    if unordered and unordered.search(path) and isinstance(old, list) and isinstance(new, list):
         old, new = sorted(old, key=sort_key), sorted(new, key=sort_key)
     yield from values_differ(path, without_new(old), new)
 
 
 class Comparison:
-    """Asks both servers and counts what differs."""
+    """Asks both servers and counts what differs.
 
-    def __init__(self, theirs: Client, ours: Client, show: int) -> None:
+    Parameters
+    ----------
+    show : int
+        Differences printed of each kind that is not explained.
+    volatile : pattern
+        Places that are not compared.
+    reasons : pairs of a pattern and a text
+        Places where the answers differ for this reason.
+    unordered : pattern, optional
+        Paths of lists whose order does not count.
+    """
+
+    def __init__(
+        self,
+        theirs: Client,
+        ours: Client,
+        show: int,
+        *,
+        volatile: re.Pattern[str] = VOLATILE,
+        reasons: Iterable[tuple[str, str]] = REASONS,
+        unordered: re.Pattern[str] | None = SORTED_LISTS,
+    ) -> None:
         self._theirs, self._ours, self._show = theirs, ours, show
+        self._volatile, self._reasons, self._unordered = volatile, tuple(reasons), unordered
+        #: Every path that was asked by GET.
+        self.paths: set[str] = set()
         self.asked = 0
         self.reasons: collections.Counter[str] = collections.Counter()
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[Answer, Answer]:
         self.asked += 1
+        if method == "GET":
+            self.paths.add(path)
         return self._theirs.ask(method, path, body), self._ours.ask(method, path, body)
 
     def compare(self, method: str, path: str, body: bytes | None = None, label: str = "") -> None:
-        for place, old, new in compare(label or path, *self.ask(method, path, body)):
-            if VOLATILE.search(place.partition(" head")[0]):
+        for place, old, new in compare(label or path, *self.ask(method, path, body), self._unordered):
+            if self._volatile.search(place.partition(" head")[0]):
                 continue
-            known = (text for pattern, text in REASONS if re.search(pattern, place))
+            known = (text for pattern, text in self._reasons if re.search(pattern, place))
             reason = next(known, "") or explain(old, new)
             if isinstance(old, bytes) and isinstance(new, bytes) and new.rstrip(b" ") == old:
                 reason = "raw bytes are those of the file: surplus padding stays"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -46,14 +47,9 @@ def is_database(path: str) -> bool:
 @contextlib.contextmanager
 def reserved(path: str) -> Iterator[None]:
     """Keep every Orthanc from using the index. Raises CannotTakeOver when one uses it, or the file is no database."""
+    fd, is_writable = _open(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise CannotTakeOver(f"{path}: no such file; the index of an Orthanc is expected there") from error
-    except OSError as error:
-        raise CannotTakeOver(f"{path}: {error.strerror}") from error
-    try:
-        _lock(fd, path)
+        _lock(fd, is_writable, path)
         if not is_database(path):
             raise CannotTakeOver(f"{path}: not a SQLite database")
         yield
@@ -61,15 +57,37 @@ def reserved(path: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _lock(fd: int, path: str) -> None:
-    # Of the open file, not of the process: SQLite gives away those of the process when it closes the file.
-    wanted = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, *_LOCK_BYTES, 0)
+def _open(path: str) -> tuple[int, bool]:
+    """A descriptor for locks, and whether it allows those of a writer."""
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
+        with contextlib.suppress(PermissionError, IsADirectoryError):
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC), True
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
+    except FileNotFoundError as error:
+        raise CannotTakeOver(f"{path}: no such file; the index of an Orthanc is expected there") from error
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC), False
+        raise CannotTakeOver(f"{path}: {error.strerror}") from error
+
+
+def _lock(fd: int, is_writable: bool, path: str) -> None:
+    """Lock as a writer would: an Orthanc that has not written yet holds the lock of a reader only."""
+    # Locks of the open file, not of the process: SQLite gives away those of the process when it closes the file.
+    try:
+        if not is_writable:
+            found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK))
+            if _FLOCK.unpack(found)[0] != fcntl.F_UNLCK:
+                raise BlockingIOError
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK if is_writable else fcntl.F_RDLCK))
     except (BlockingIOError, PermissionError) as error:
         raise CannotTakeOver(f"{path}: an Orthanc is running on this index; stop it first") from error
     except OSError as error:
         raise CannotTakeOver(f"{path}: cannot be locked: {error.strerror}") from error
+
+
+def _flock(kind: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, *_LOCK_BYTES, 0)
 
 
 def needs_copy(path: str) -> bool:
@@ -101,7 +119,7 @@ def opened(path: str, copy_folder: str, is_stopped: Callable[[], bool]) -> Itera
         address = f"file:{quote(os.path.abspath(path))}?{parameters}"
         connection = sqlite3.connect(address, uri=True, isolation_level=None)
         try:
-            connection.text_factory = lambda text: text.decode("utf-8", "replace")
+            connection.text_factory = decoded
             connection.set_progress_handler(is_stopped, _STEPS)
             try:
                 connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -113,6 +131,14 @@ def opened(path: str, copy_folder: str, is_stopped: Callable[[], bool]) -> Itera
             connection.close()
     finally:
         shutil.rmtree(copy_folder, ignore_errors=True)
+
+
+def decoded(text: bytes) -> str:
+    """A text of the old index, which takes from its clients whatever bytes they send; what is no UTF-8 is Latin-1."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def unreadable(path: str, error: sqlite3.Error) -> Exception:
