@@ -22,7 +22,7 @@ from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.upper import pdus
 from orthanctw.dicom.upper.pdus import AcceptedContext, AssociateAccept, ContextResult, UserInformation
 from orthanctw.remote import Outgoing, Remote
-from test.dicom_peers import CT, EXPLICIT, data_pdus, sop_instance
+from test.dicom_peers import CT, EXPLICIT, data_pdus, in_thread, sop_instance
 from test.servers import PATIENCE, ct_image, free_port, wait_until
 
 #: Seconds after which an SCU gives up on a peer that is meant to be silent; the tests wait for as long.
@@ -109,11 +109,14 @@ class Script:
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept)
 
-    def __enter__(self) -> Script:
+    async def __aenter__(self) -> Script:
         self._accepting.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        await in_thread(self._join)
+
+    def _join(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in (self._accepting, *self._threads):
@@ -209,11 +212,13 @@ class Connection:
                         return size
 
     def until_end(self) -> list[int]:
-        """Types of the PDUs that come until the peer closes."""
+        """Types of the PDUs that come until the peer closes; a release is answered."""
         kinds = []
         try:
             while True:
                 kinds.append(self.pdu()[0])
+                if kinds[-1] == pdus.PduType.RELEASE_RQ:
+                    self.send(pdus.RELEASE_RP)
         except (ConnectionError, struct.error):
             return kinds
 

@@ -254,7 +254,7 @@ class StoreTests(ScuCase):
             connection.until_end()
 
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with Script(serve) as peer:
+        async with Script(serve) as peer:
             scu = self.scu()
             await scu.store(self.remote(peer.port), outgoing, [])
             await scu.close()
@@ -373,7 +373,7 @@ class ReuseTests(ScuCase):
                     left.set()
                 connection.until_end()
 
-            with Script(serve) as peer:
+            async with Script(serve) as peer:
                 scu = self.scu()
                 await scu.echo(self.remote(peer.port))
                 await self.until(left.is_set)

@@ -172,13 +172,25 @@ def _cancel(link: Link, context_id: int, command: dict[int, int | str]) -> None:
         )
 
 
-def progress_of(answer: dimse.Command) -> RetrieveResult:
-    """What a response to C-MOVE or C-GET tells."""
+def get_command(model: str, message_id: int) -> dict[int, int | str]:
+    """A C-GET-RQ."""
+    return {
+        AFFECTED_SOP_CLASS: model,
+        COMMAND_FIELD: dimse.C_GET_RQ,
+        MESSAGE_ID: message_id,
+        _PRIORITY: _MEDIUM,
+        DATA_SET_TYPE: _WITH_DATA_SET,
+    }
+
+
+def progress_of(answer: dimse.Command, completed: int = 0) -> RetrieveResult:
+    """What a response to C-MOVE or C-GET tells; `completed` counts when it does not."""
     return RetrieveResult(
         status=answer.number(dimse.STATUS),
-        completed=answer.number(_COMPLETED),
+        completed=answer.number(_COMPLETED, completed),
         failed=answer.number(_FAILED),
         warnings=answer.number(_WARNING),
+        comment=answer.text(dimse.ERROR_COMMENT),
     )
 
 

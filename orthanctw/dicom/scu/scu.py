@@ -8,21 +8,25 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from orthanctw.bodies import BodyLimits
 from orthanctw.dicom.elements import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Element, Elements
 from orthanctw.dicom.encoding import term_of
+from orthanctw.dicom.received import Receive
 from orthanctw.dicom.scu.failures import PeerFailure
 from orthanctw.dicom.scu.link import Link
 from orthanctw.dicom.scu.negotiation import Proposal, silence_libraries
 from orthanctw.dicom.scu.objects import storage_proposals
 from orthanctw.dicom.scu.operations import (
+    PATIENT_ROOT_GET,
     PATIENT_ROOT_MOVE,
     STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
     STUDY_ROOT_MOVE,
     Finding,
     Moving,
@@ -31,7 +35,8 @@ from orthanctw.dicom.scu.operations import (
     echo,
 )
 from orthanctw.dicom.scu.pool import Associations, release
-from orthanctw.dicom.scu.quirks import QUERY_RETRIEVE_LEVEL, adapt_query
+from orthanctw.dicom.scu.quirks import adapt_query
+from orthanctw.dicom.scu.retrieve import Retrieval, RetrievalServices
 from orthanctw.dicom.scu.wire import Cancelled
 from orthanctw.dicom.uids import VERIFICATION
 from orthanctw.errors import NotImplementedHere, ServiceUnavailable
@@ -44,6 +49,7 @@ _T = TypeVar("_T")
 #: Seconds that `close` waits for peers and threads.
 _CLOSE_TIME: Final = 5.0
 _UNCOMPRESSED: Final = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
+_QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 _PATIENT_ID: Final = 0x00100020
 
 
@@ -69,8 +75,13 @@ class DicomScu:
         ``TranscodeDicomProtocol``.
     preferred_transfer_syntax : str
         ``DicomScuPreferredTransferSyntax``.
+    receive : callable, optional
+        ``receive(content, origin, announced=...)``: lets an object of a C-GET in; its Orthanc id. Without it, and the
+        `limits` of what is received, there is no C-GET.
+    transfer_syntaxes : callable
+        In which ones a C-GET may receive, those that are liked best first.
     tls : ssl.SSLContext, optional
-        For peers with ``UseDicomTls``.
+        For peers with ``UseDicomTls``; `get_tls` is the same for a C-GET.
     maximum_length : int
         ``MaximumPduLength``.
     """
@@ -85,7 +96,11 @@ class DicomScu:
         answers_limit: int = 100_000,
         transcoder: ITranscoder | None = None,
         preferred_transfer_syntax: str = EXPLICIT_LITTLE_ENDIAN,
+        receive: Receive[str | None] | None = None,
+        limits: BodyLimits | None = None,
+        transfer_syntaxes: Callable[[], Sequence[str]] = lambda: _UNCOMPRESSED,
         tls: ssl.SSLContext | None = None,
+        get_tls: IOpenSSLClientConnectionCreator | None = None,
         maximum_length: int = 16384,
         clock: IReactorTime | None = None,
     ) -> None:
@@ -99,6 +114,19 @@ class DicomScu:
         self._preferred = preferred_transfer_syntax
         self._pool = NamedPool(reactor, "scu", threads)
         self._associations = Associations(self._clock, delay=close_delay, tls=tls, maximum_length=maximum_length)
+        self._retrieving = None
+        if receive is not None and limits is not None:
+            self._retrieving = RetrievalServices(
+                reactor=reactor,
+                receive=receive,
+                limits=limits,
+                maximum_length=maximum_length,
+                character_sets=self._character_sets,
+                transfer_syntaxes=transfer_syntaxes,
+                tls=get_tls,
+            )
+        self._retrievals: set[Retrieval] = set()
+        self._all_left: Deferred[None] | None = None
         self._running: set[threading.Event] = set()
         self._timer: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
@@ -112,7 +140,7 @@ class DicomScu:
     async def _echo(self, remote: Remote, checks_find: bool) -> None:
         await self._run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
         if checks_find:
-            nobody: Elements = [(QUERY_RETRIEVE_LEVEL, "CS", "STUDY"), (_PATIENT_ID, "LO", uuid.uuid4().hex)]
+            nobody: Elements = [(_QUERY_RETRIEVE_LEVEL, "CS", "STUDY"), (_PATIENT_ID, "LO", uuid.uuid4().hex)]
             await self.find(remote, STUDY_ROOT_FIND, nobody)
 
     def find(self, remote: Remote, sop_class_uid: str, query: Sequence[Element]) -> Deferred[list[Elements]]:
@@ -187,7 +215,16 @@ class DicomScu:
         progress: Callable[[RetrieveResult], None],
     ) -> Deferred[tuple[RetrieveResult, list[str]]]:
         """See `IDicomScu`."""
-        return fail(NotImplementedHere("C-GET"))
+        if self._closed is not None:
+            return fail(ServiceUnavailable("the server is stopping"))
+        if self._retrieving is None:
+            return fail(NotImplementedHere("nothing receives objects"))
+        model = PATIENT_ROOT_GET if _is_of_patients(query) else STUDY_ROOT_GET
+        retrieval = Retrieval(
+            self._retrieving, remote, model, list(query), sop_class_uids, progress, self._retrieval_left
+        )
+        self._retrievals.add(retrieval)
+        return retrieval.start()
 
     # Running
 
@@ -247,24 +284,36 @@ class DicomScu:
     async def _close(self) -> None:
         for cancelled in self._running:
             cancelled.set()
+        for retrieval in list(self._retrievals):
+            retrieval.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._release(self._associations.close())
-        stopped = self._pool.stop()
+        waited = [self._pool.stop()]
+        if self._retrievals:
+            self._all_left = Deferred()
+            waited.append(self._all_left)
+        everything = gatherResults(waited)
         # A thread may hang in what nothing interrupts, such as the resolver; it keeps no process alive.
-        timer = self._reactor.callLater(_CLOSE_TIME, stopped.cancel)
+        timer = self._reactor.callLater(_CLOSE_TIME, everything.cancel)
         try:
-            await stopped
+            await everything
         except Exception:  # noqa: BLE001 - see above
             log.warn("An outgoing DICOM operation did not end in time")
         if timer.active():
             timer.cancel()
 
+    def _retrieval_left(self, retrieval: Retrieval) -> None:
+        self._retrievals.discard(retrieval)
+        if self._all_left is not None and not self._retrievals:
+            left, self._all_left = self._all_left, None
+            left.callback(None)
+
 
 def _is_of_patients(query: Sequence[Element]) -> bool:
     return any(
-        element[0] == QUERY_RETRIEVE_LEVEL and str(element[2]).strip() == RetrieveLevel.PATIENT.value
+        element[0] == _QUERY_RETRIEVE_LEVEL and str(element[2]).strip() == RetrieveLevel.PATIENT.value
         for element in query
     )
 
