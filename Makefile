@@ -35,6 +35,7 @@ bench: $(VENV)/.installed debian
 	$(BIN)/python -m benchmarks.ingest
 	$(BIN)/python -m benchmarks.cstore
 	$(BIN)/python -m benchmarks.rest
+	$(BIN)/python -m benchmarks.dicom
 	$(BIN)/python -m benchmarks.jobs
 
 clean:

@@ -101,6 +101,11 @@ class Modalities:
                 return value
         return None
 
+    def remote_of_aet(self, aet: str) -> Remote | None:
+        """How the modality of an AE title is addressed now, or None."""
+        found = self.of_aet(aet)
+        return None if found is None else self.remote(found)
+
     def ignored_keys(self, calling_aet: str, address: str) -> Collection[int]:
         """Tags of its queries that mean nothing."""
         found = self.of_aet(calling_aet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,20 +22,28 @@ from orthanctw.dicom.scp.association import Services
 from orthanctw.dicom.scp.exchange import Service
 from orthanctw.dicom.scp.find import FindService
 from orthanctw.dicom.scp.get import GetService
+from orthanctw.dicom.scp.move import MoveService
 from orthanctw.dicom.scp.server import DicomServer
+from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
 from orthanctw.events import EventBus
+from orthanctw.exports import ExportLog
 from orthanctw.finder import Finder
 from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
+from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.engine import JobsEngine
+from orthanctw.jobs.kinds.retrieve import retrieve_kinds
 from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
+from orthanctw.jobs.kinds.store import STORE, store_kind, store_parameters
 from orthanctw.log import LogLevels
 from orthanctw.metrics import Metrics
 from orthanctw.modalities import Modalities
 from orthanctw.model import Compression, JobState
 from orthanctw.names import Names
+from orthanctw.queries import QueryArchive
 from orthanctw.querying import Querying
+from orthanctw.remote import Originator, Remote
 from orthanctw.removal import Removal
 from orthanctw.rest.app import RestApi
 from orthanctw.rest.authentication import Authenticator
@@ -46,13 +54,16 @@ from orthanctw.rest.resources.browsing import BrowsingRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
 from orthanctw.rest.resources.jobs import JobRoutes
+from orthanctw.rest.resources.modalities import ModalityRoutes
+from orthanctw.rest.resources.queries import QueryRoutes
 from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
 from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
 from orthanctw.rest.resources.uploads import UploadRoutes
 from orthanctw.rest.serialisers import ResourceSerialiser
 from orthanctw.rest.site import HttpOptions, OrthancSite
 from orthanctw.rest.submission import Submission
-from orthanctw.retrieval import Retrieval
+from orthanctw.retrieval import Retrieval, StoredObject
+from orthanctw.sending import Sender
 from orthanctw.settings import Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
@@ -119,7 +130,6 @@ class Parts:
         )
         self.dictionary = dictionary_of(settings)
         self._build_domain()
-        self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.acceptance = Acceptance(settings.dicom, self.modalities.all)
         self.body_limits = BodyLimits(
             maximum=0,
@@ -175,17 +185,42 @@ class Parts:
             limit_instances=settings.dicom.limit_find_instances,
         )
         content_types = settings.database.user_content_type.items()
+        self.exports = ExportLog(
+            self.index, self._wall_clock, enabled=settings.general.log_exported_resources
+        )
         self.names = Names(
             settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
         )
+        self.modalities = Modalities(self.index, settings.network, settings.dicom)
+        self.retrieval = Retrieval(self.index, self.catalog)
+        self.transcoder = NativeTranscoder(self._storage_pool)
+        self.scu = self._build_scu()
+        self.sender = Sender(self.scu, self.storage)
         self.jobs = self._build_jobs()
+
+    def _build_scu(self) -> DicomScu:
+        options = self.settings.dicom
+        return DicomScu(
+            self._reactor,
+            threads=self.settings.orthanctw.scu_threads,
+            close_delay=self.settings.lua.dicom_association_close_delay,
+            default_encoding=options.default_encoding,
+            answers_limit=self.settings.orthanctw.scu_answers_limit,
+            transcoder=self.transcoder if self.settings.transcoding.transcode_dicom_protocol else None,
+            preferred_transfer_syntax=options.dicom_scu_preferred_transfer_syntax,
+            maximum_length=options.maximum_pdu_length,
+        )
 
     def _build_jobs(self) -> JobsEngine:
         options = self.settings.jobs
         operations = Operations(self.ingest, self.removal, self.index, self.names)
         engine = JobsEngine(
             self.index,
-            [sequence_kind(operations)],
+            [
+                sequence_kind(operations),
+                store_kind(self.retrieval, self.sender),
+                *retrieve_kinds(self.scu, self.dictionary),
+            ],
             clock=self._reactor,
             wall_clock=self._wall_clock,
             slots=options.concurrent_jobs or os.cpu_count() or 1,
@@ -216,19 +251,30 @@ class Parts:
             maximum_associations=self.settings.orthanctw.maximum_associations,
         )
 
+    async def _submit_move(self, objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> None:
+        await self.jobs.submit(JobRequest(kind=STORE, parameters=store_parameters(objects, remote, originator)))
+
     def _dicom_services(self) -> dict[int, Service]:
         options = self.settings.dicom
         encoding = options.default_encoding
         querying = Querying(
             self.finder, self.catalog, aet=options.dicom_aet, case_sensitive_names=options.case_sensitive_pn
         )
-        retrieval = Retrieval(self.index, self.catalog)
-        transcoder = NativeTranscoder(self._storage_pool)
         return {
             dimse.C_FIND_RQ: FindService(
                 querying, default_encoding=encoding, ignored=self.modalities.ignored_keys
             ),
-            dimse.C_GET_RQ: GetService(retrieval, self.storage, transcoder, default_encoding=encoding),
+            dimse.C_GET_RQ: GetService(
+                self.retrieval, self.storage, self.transcoder, self.exports, default_encoding=encoding
+            ),
+            dimse.C_MOVE_RQ: MoveService(
+                self.retrieval,
+                self.sender,
+                self.exports,
+                remotes=self.modalities.remote_of_aet,
+                default_encoding=encoding,
+                submit=None if options.synchronous_c_move else self._submit_move,
+            ),
         }
 
     def _build_api(
@@ -242,6 +288,7 @@ class Parts:
         identifier = settings.server_identifier(mac_addresses())
         contents = Contents(self.catalog, self.storage)
         system = system_information(settings, self.main_tags, names, identifier)
+        submission = Submission(self.jobs)
         owners: list[object] = [
             SystemRoutes(
                 self.index,
@@ -258,11 +305,12 @@ class Parts:
             ToolRoutes(levels, self._wall_clock, shut_down, reset),
             JobRoutes(
                 self.jobs,
-                Submission(self.jobs),
+                submission,
                 encoder,
                 clock=self._reactor.seconds,
                 wall_clock=self._wall_clock,
             ),
+            *self._network_routes(submission),
         ]
         if settings.http.orthanc_explorer_enabled:
             owners.append(ExplorerRoutes())
@@ -272,6 +320,32 @@ class Parts:
             clock=self._reactor.seconds,
             describe_errors=settings.http.http_describe_errors,
         )
+
+    def _network_routes(self, submission: Submission) -> list[object]:
+        options = self.settings.dicom
+        queries = QueryArchive(self.scu, self.modalities, self.dictionary, options.query_retrieve_size)
+        return [
+            ModalityRoutes(
+                self.modalities,
+                self.scu,
+                queries,
+                self.retrieval,
+                submission,
+                self.exports,
+                self.index,
+                self.dictionary,
+                checks_find=options.dicom_echo_checks_find,
+                default_encoding=options.default_encoding,
+            ),
+            QueryRoutes(
+                queries,
+                self.modalities,
+                submission,
+                self.dictionary,
+                aet=options.dicom_aet,
+                retrieve_method=options.dicom_default_retrieve_method,
+            ),
+        ]
 
     def _http_options(self, settings: Settings) -> HttpOptions:
         own, http, security = settings.orthanctw, settings.http, settings.security

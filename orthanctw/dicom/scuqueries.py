@@ -100,6 +100,11 @@ def template(level: ResourceLevel, dictionary: Dictionary) -> Elements:
     return [(tag, dictionary.vr(tag), "") for tag in sorted({*UNIQUE_KEYS[level], *_TEMPLATES[level]})]
 
 
+def keys_below(elements: Elements, level: ResourceLevel) -> Elements:
+    """Those keys of a query that do not belong to `level` or above."""
+    return [element for element in elements if element[0] not in _allowed()[level]]
+
+
 def sop_class_of(level: ResourceLevel) -> str:
     """The information model in which a level is queried."""
     return PATIENT_ROOT_FIND if level is ResourceLevel.PATIENT else STUDY_ROOT_FIND

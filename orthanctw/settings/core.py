@@ -85,7 +85,7 @@ class General:
         "Edition of the confidentiality profile (PS3.15 annex E) that decides what patients' data are",
     )
     log_exported_resources: bool = option(
-        "LogExportedResources", boolean, False, LATER, "List what was sent under `/exports`", sample=ADVANCED
+        "LogExportedResources", boolean, False, WORKS, "List what was sent under `/exports`", sample=ADVANCED
     )
     locale: str = unset(
         "Locale", text, "", LATER, "Locale of comparisons that ignore case", note="that of the environment"
@@ -235,7 +235,7 @@ class Lua:
         "DicomAssociationCloseDelay",
         seconds,
         5,
-        LATER,
+        WORKS,
         "Idle time after which an outgoing association is closed",
         sample=ADVANCED,
     )
@@ -359,7 +359,7 @@ class Transcoding:
     """Changes of the transfer syntax."""
 
     transcode_dicom_protocol: bool = option(
-        "TranscodeDicomProtocol", boolean, True, LATER, "Transcode for peers that do not know the syntax of a file"
+        "TranscodeDicomProtocol", boolean, True, WORKS, "Transcode for peers that do not know the syntax of a file"
     )
     builtin_decoder_transcoder_order: DecoderOrder = option(
         "BuiltinDecoderTranscoderOrder",

@@ -134,35 +134,35 @@ class Dicom:
         "DicomAlwaysAllowStore", boolean, True, WORKS, "Anybody may send C-STORE, not known modalities only"
     )
     dicom_always_allow_find: bool = option(
-        "DicomAlwaysAllowFind", boolean, False, LATER, "Anybody may send C-FIND, not known modalities only"
+        "DicomAlwaysAllowFind", boolean, False, WORKS, "Anybody may send C-FIND, not known modalities only"
     )
     dicom_always_allow_find_worklist: bool = option(
         "DicomAlwaysAllowFindWorklist", boolean, False, LATER, "Anybody may ask for worklists"
     )
     dicom_always_allow_get: bool = option(
-        "DicomAlwaysAllowGet", boolean, False, LATER, "Anybody may send C-GET, not known modalities only"
+        "DicomAlwaysAllowGet", boolean, False, WORKS, "Anybody may send C-GET, not known modalities only"
     )
     dicom_always_allow_move: bool = option(
-        "DicomAlwaysAllowMove", boolean, False, LATER, "Anybody may send C-MOVE, not known modalities only"
+        "DicomAlwaysAllowMove", boolean, False, WORKS, "Anybody may send C-MOVE, not known modalities only"
     )
     dicom_check_modality_host: bool = option(
         "DicomCheckModalityHost", boolean, False, WORKS, "A modality must also call from its address"
     )
     dicom_echo_checks_find: bool = option(
-        "DicomEchoChecksFind", boolean, False, LATER, "Testing a modality also sends it a C-FIND"
+        "DicomEchoChecksFind", boolean, False, WORKS, "Testing a modality also sends it a C-FIND"
     )
     dicom_default_retrieve_method: RetrieveMethod = option(
         "DicomDefaultRetrieveMethod",
         member(RetrieveMethod, only=(RetrieveMethod.C_MOVE, RetrieveMethod.C_GET)),
         "C-MOVE",
-        LATER,
+        WORKS,
         "How found objects are retrieved from modalities",
     )
     dicom_scu_preferred_transfer_syntax: str = option(
         "DicomScuPreferredTransferSyntax",
         uid,
         "1.2.840.10008.1.2.1",
-        LATER,
+        WORKS,
         "Transfer syntax that is tried first when an object is transcoded to be sent",
     )
     dicom_threads_count: int = option("DicomThreadsCount", _COUNT, 4, WORKS, "DICOM operations served at once")
@@ -175,8 +175,8 @@ class Dicom:
     limit_find_instances: int = option(
         "LimitFindInstances", _COUNT, 0, WORKS, "Answers of a search for instances; 0: no limit"
     )
-    query_retrieve_size: int = option("QueryRetrieveSize", _COUNT, 100, LATER, "Queries kept under `/queries`")
-    case_sensitive_pn: bool = option("CaseSensitivePN", boolean, False, LATER, "C-FIND minds the case of names")
+    query_retrieve_size: int = option("QueryRetrieveSize", _COUNT, 100, WORKS, "Queries kept under `/queries`")
+    case_sensitive_pn: bool = option("CaseSensitivePN", boolean, False, WORKS, "C-FIND minds the case of names")
     load_private_dictionary: bool = option(
         "LoadPrivateDictionary", boolean, True, WORKS, "Know the private tags of usual manufacturers"
     )
@@ -187,7 +187,7 @@ class Dicom:
         "ExternalDictionaries", paths, None, LATER, "Dictionary files in DCMTK's format", note="built-in dictionary"
     )
     synchronous_c_move: bool = option(
-        "SynchronousCMove", boolean, True, LATER, "Answer a C-MOVE when it is done, rather than make a job of it"
+        "SynchronousCMove", boolean, True, WORKS, "Answer a C-MOVE when it is done, rather than make a job of it"
     )
     default_private_creator: str = option(
         "DefaultPrivateCreator", text, "", LATER, "Private creator when a request names none (PS3.5 section 7.8.1)"
@@ -204,7 +204,7 @@ class Dicom:
         sample=ADVANCED,
     )
     dicom_scu_timeout: int = option(
-        "DicomScuTimeout", seconds, 10, LATER, "Time to wait for a modality; 0: for ever", sample=ADVANCED
+        "DicomScuTimeout", seconds, 10, WORKS, "Time to wait for a modality; 0: for ever", sample=ADVANCED
     )
     maximum_pdu_length: int = option(
         "MaximumPduLength",
@@ -383,7 +383,7 @@ class Network:
         "DicomModalities", modalities, {}, WORKS, "Known DICOM modalities, by a name of yours"
     )
     dicom_modalities_in_database: bool = option(
-        "DicomModalitiesInDatabase", boolean, False, LATER, "Keep modalities in the index, not in this file"
+        "DicomModalitiesInDatabase", boolean, False, WORKS, "Keep modalities in the index, not in this file"
     )
     orthanc_peers: Mapping[str, Peer] = option(
         "OrthancPeers", peers, {}, LATER, "Known servers with the same REST API, by a name of yours"

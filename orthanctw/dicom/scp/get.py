@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import attrs
 from twisted.logger import Logger
 
 from orthanctw.dicom import dimse
@@ -12,7 +13,9 @@ from orthanctw.dicom.scanner import meta_end
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
 from orthanctw.errors import OrthancError
+from orthanctw.exports import ExportLog
 from orthanctw.interfaces import IReader, IStorageArea, ITranscoder
+from orthanctw.model import ResourceLevel
 from orthanctw.remote import Outgoing
 from orthanctw.retrieval import Retrieval, StoredObject
 
@@ -36,17 +39,22 @@ class GetService:
         retrieval: Retrieval,
         storage: IStorageArea,
         transcoder: ITranscoder,
+        exports: ExportLog,
         *,
         default_encoding: str,
     ) -> None:
         self._retrieval = retrieval
         self._storage = storage
         self._transcoder = transcoder
+        self._exports = exports
         self._default_encoding = default_encoding
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-GET: a C-STORE for each object, and a pending response after it."""
         objects = await self._retrieval.requested(exchange.identifier(self._default_encoding))
+        await self._exports.add(
+            [(ResourceLevel.INSTANCE, item.public_id) for item in objects], exchange.carrier.calling_aet
+        )
         operations = SubOperations(len(objects))
         for item in objects:
             if exchange.must_stop:
@@ -59,7 +67,8 @@ class GetService:
                 log.info("C-GET: {id} could not be sent: {reason}", id=item.public_id, reason=str(e))
                 operations.failed(item)
             await exchange.respond(dimse.PENDING, counters=operations.counters())
-        return operations.outcome(exchange, dimse.SUB_OPERATIONS_FAILED)
+        # Without its list of failures: DCMTK's getscu does not expect a data set here, and loses the association.
+        return attrs.evolve(operations.outcome(exchange, dimse.SUB_OPERATIONS_FAILED), identifier=None)
 
     async def _send(self, exchange: Exchange, item: StoredObject) -> int:
         """One sub-operation; its status, which is no failure."""

@@ -11,6 +11,8 @@ from orthanctw.dicom import dimse
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
 from orthanctw.errors import BadRequest, OrthancError
+from orthanctw.exports import ExportLog
+from orthanctw.model import ResourceLevel
 from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import Retrieval, StoredObject
 from orthanctw.sending import Sender, contexts_of
@@ -37,6 +39,7 @@ class MoveService:
         self,
         retrieval: Retrieval,
         sender: Sender,
+        exports: ExportLog,
         *,
         remotes: Callable[[str], Remote | None],
         default_encoding: str,
@@ -44,6 +47,7 @@ class MoveService:
     ) -> None:
         self._retrieval = retrieval
         self._sender = sender
+        self._exports = exports
         self._remotes = remotes
         self._default_encoding = default_encoding
         self._submit = submit
@@ -58,6 +62,7 @@ class MoveService:
         objects = await self._retrieval.requested(identifier)
         if not objects:
             raise BadRequest("Nothing matches the identifier")
+        await self._exports.add([(ResourceLevel.INSTANCE, item.public_id) for item in objects], remote.aet)
         originator = Originator(exchange.carrier.calling_aet, exchange.command.number(dimse.MESSAGE_ID))
         if self._submit is not None:
             await self._submit(objects, remote, originator)

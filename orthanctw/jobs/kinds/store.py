@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from orthanctw.errors import BadFileFormat, OrthancError, UnknownResource
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
-from orthanctw.jobs.kinds.parameters import originator_of, remote_from_json
+from orthanctw.jobs.kinds.parameters import originator_of, remote_from_json, remote_to_json
 from orthanctw.model import ResourceLevel
+from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import Retrieval, StoredObject
 from orthanctw.sending import Sender, contexts_of
 
@@ -83,6 +84,17 @@ class StoreJob:
 
     async def delete_output(self, position: Position, key: str) -> Position | None:
         return None
+
+
+def store_parameters(objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> Parameters:
+    """Parameters of a transfer that a C-MOVE asks for."""
+    return {
+        "Description": "C-MOVE",
+        "Remote": remote_to_json(remote),
+        "Instances": [item.public_id for item in objects],
+        "MoveOriginatorAET": originator.aet,
+        "MoveOriginatorID": originator.message_id,
+    }
 
 
 def store_kind(retrieval: Retrieval, sender: Sender) -> JobKind:

@@ -15,6 +15,7 @@ from orthanctw.dicom.scuqueries import (
     QUERY_RETRIEVE_LEVEL,
     SERIES_INSTANCE_UID,
     STUDY_INSTANCE_UID,
+    keys_below,
     parse_query,
     template,
 )
@@ -261,8 +262,9 @@ class ModalityRoutes:
         for patient in await self._find(call, ResourceLevel.PATIENT, query):
             shown = self._simplified(patient)
             shown["Studies"] = []
-            for study in await self._find(call, ResourceLevel.STUDY, _below(query, patient, (PATIENT_ID,))):
-                keys = _below(query, study, (PATIENT_ID, STUDY_INSTANCE_UID))
+            keys = _below(keys_below(query, ResourceLevel.PATIENT), patient, (PATIENT_ID,))
+            for study in await self._find(call, ResourceLevel.STUDY, keys):
+                keys = _below(keys_below(query, ResourceLevel.STUDY), study, (PATIENT_ID, STUDY_INSTANCE_UID))
                 series = await self._find(call, ResourceLevel.SERIES, keys)
                 shown["Studies"].append(
                     {**self._simplified(study), "Series": [self._simplified(item) for item in series]}
