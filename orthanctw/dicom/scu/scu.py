@@ -108,7 +108,9 @@ class DicomScu:
         self._reactor = reactor
         self._clock = clock or reactor
         self._default_encoding = default_encoding
-        self._character_sets = (term_of(default_encoding),)
+        term = term_of(default_encoding)
+        # Code extensions need a first set to extend (PS3.3 section C.12.1.1.2).
+        self._character_sets = ("\\" + term,) if term.startswith("ISO 2022") else (term,)
         self._answers_limit = answers_limit
         self._transcoder = transcoder
         self._preferred = preferred_transfer_syntax
