@@ -1,0 +1,1 @@
+"""Pixel data: decoding, rendering and encoding of frames. Runs in child processes only: it imports numpy."""
