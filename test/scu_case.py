@@ -107,7 +107,7 @@ class Script:
         self.connections = 0
         self.failures: list[BaseException] = []
         self._threads: list[threading.Thread] = []
-        self._accepting = threading.Thread(target=self._accept)
+        self._accepting = threading.Thread(target=self._accept, name="peer")
 
     async def __aenter__(self) -> Script:
         self._accepting.start()
@@ -129,7 +129,7 @@ class Script:
             except OSError:
                 return
             self.connections += 1
-            thread = threading.Thread(target=self._run, args=(handle,))
+            thread = threading.Thread(target=self._run, name="peer", args=(handle,))
             self._threads.append(thread)
             thread.start()
 

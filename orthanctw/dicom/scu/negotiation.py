@@ -119,20 +119,20 @@ def associate(
     wire = _open(remote, tls, deadline, cancelled)
     try:
         accepted, peer_maximum = _negotiate(remote, proposals, wire, deadline, maximum_length)
+        return Link(
+            wire,
+            contexts={
+                context.context_id: (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+                for context in accepted
+                if context.context_id is not None
+            },
+            proposed=frozenset((p.abstract_syntax, syntax) for p in proposals for syntax in p.transfer_syntaxes),
+            peer_maximum=peer_maximum,
+            maximum_length=maximum_length,
+        )
     except BaseException:
         wire.close()
         raise
-    return Link(
-        wire,
-        contexts={
-            context.context_id: (str(context.abstract_syntax), str(context.transfer_syntax[0]))
-            for context in accepted
-            if context.context_id is not None
-        },
-        proposed=frozenset((p.abstract_syntax, syntax) for p in proposals for syntax in p.transfer_syntaxes),
-        peer_maximum=peer_maximum,
-        maximum_length=maximum_length,
-    )
 
 
 def _open(remote: Remote, tls: ssl.SSLContext | None, deadline: float, cancelled: threading.Event) -> Wire:
