@@ -219,6 +219,8 @@ class NamedPool:
                 self._busy[number] = 0
                 self._deliver(calls)
                 _logging_failure(self.delivered)
+                # What they have read may be large, and the next call far off.
+                calls.clear()
             if not go_on:
                 break
         with self._lock:

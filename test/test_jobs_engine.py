@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
+from twisted.internet.defer import fail
+
 from orthanctw.errors import BadRequest, FullStorage, OrthancError
 from orthanctw.jobs.contract import Position, Step
 from orthanctw.jobs.record import JobRecord
@@ -183,6 +188,41 @@ class EndTests(EngineCase):
             self.turn()
             self.assertState(record, "Failure", 37)
             self.assertEqual(record.progress, shown)
+
+    def test_memory_of_failed_steps(self) -> None:
+        """What a step held that has failed is gone at once, without the collector of circles."""
+
+        class Large:
+            pass
+
+        held: list[weakref.ref[Large]] = []
+
+        async def step(position: Position) -> Step:
+            large = Large()
+            held.append(weakref.ref(large))
+            await fail(FullStorage("full"))
+            raise AssertionError
+
+        gc.disable()
+        self.addCleanup(gc.enable)
+        record = self.submit("a", "hold", "go")
+        self.turn()
+        assert record.job is not None
+        record.job.step = step  # type: ignore[method-assign]
+        self.workshop.release("a")
+        self.turn()
+        self.assertState(record, "Failure", 19)
+        self.assertEqual([reference() for reference in held], [None])
+
+    def test_memory_of_parameters(self) -> None:
+        """Parameters of jobs that are saved do not stay in memory, before, after, and at the next start."""
+        waiting, done = self.submit("a", "hold"), self.submit("b")
+        self.do(self.engine.pause(waiting))
+        self.turn()
+        self.assertState(done, "Success")
+        self.restart()
+        for record in (waiting, done, *self.engine.jobs()):
+            self.assertEqual((record.parameters, record.job), (b"", None))
 
     def test_waiters(self) -> None:
         """Everybody who waits for a job hears of its end, however it ends, also who comes late."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import re
 import threading
 import uuid
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 from test.job_servers import FAILING, MANY, NOTHING, SEQUENCE, JobsCase
+from test.rest_samples import RestCase
 from test.servers import Answer, ct_image, shared_server
 from test.storage_checks import check_agreement
 
@@ -265,3 +268,17 @@ class RouteTests(JobsCase):
         told |= {self.wait_for(job, "Success")["Content"]["Description"] for job in jobs}
         self.assertEqual(len(jobs), 40)
         self.assertEqual(len(told), 80)
+
+
+class MemoryTests(RestCase):
+    """What failed calls leave in memory."""
+
+    async def test_failed_call(self) -> None:
+        """Nothing of a call that has failed stays, its body above all, until the collector of circles comes."""
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        body = {"Type": SEQUENCE, "Operations": FAILING, "Synchronous": True}
+        self.assertError(await self.client.post("/jobs", body), 404, 17)
+        left = [item for item in gc.get_objects() if isinstance(item, CoroutineType)]
+        self.assertNotIn("JobRoutes.submit", [item.__qualname__ for item in left])

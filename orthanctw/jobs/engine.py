@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping
+from traceback import clear_frames
 from typing import Any, Final
 
 import orjson
@@ -355,6 +356,8 @@ class JobsEngine:
                 record.fail(e if isinstance(e, OrthancError) else OrthancError("The job was interrupted"))
         except OrthancError as e:
             record.fail(e)
+            # It is part of a circle: what the step held would stay in memory until the collector comes.
+            clear_frames(e.__traceback__)
         except Exception:  # noqa: BLE001 - whatever a job raises, it fails and nobody else
             log.failure("Job {job} failed in an unexpected way", job=record.job_id)
             record.fail(OrthancError())

@@ -174,6 +174,8 @@ class RestApi:
         """Answer a request with the error that `failure` means."""
         method = request.method.decode("latin-1")
         request.answer(render_failure(failure, method, _path_of(request), described=self._describe_errors))
+        # Failures are part of circles: what their frames hold, bodies above all, would stay until the collector comes.
+        failure.cleanFailure()
 
 
 def _path_of(request: OrthancRequest) -> str:
