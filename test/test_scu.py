@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.scu.objects import storage_proposals
-from orthanctw.dicom.scu.operations import STUDY_ROOT_FIND
+from orthanctw.dicom.uids import STUDY_ROOT_FIND
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import CorruptedFile, InexistentFile, OrthancError, ServiceUnavailable
 from orthanctw.interfaces import IDicomScu, ITranscoder

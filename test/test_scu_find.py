@@ -16,8 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.elements import Elements
-from orthanctw.dicom.scu.operations import PATIENT_ROOT_MOVE, STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from orthanctw.dicom.scu.quirks import adapt_query
+from orthanctw.dicom.uids import PATIENT_ROOT_MOVE, STUDY_ROOT_FIND, STUDY_ROOT_MOVE
 from orthanctw.dicom.upper import pdus
 from orthanctw.errors import OrthancError
 from orthanctw.remote import RetrieveResult

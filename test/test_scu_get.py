@@ -14,9 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.dicom import dimse
 from orthanctw.dicom.scanner import scan
-from orthanctw.dicom.scu.operations import PATIENT_ROOT_GET, STUDY_ROOT_GET
 from orthanctw.dicom.scu.retrieve import usual_classes
 from orthanctw.dicom.scu.scu import DicomScu
+from orthanctw.dicom.uids import PATIENT_ROOT_GET, STUDY_ROOT_GET
 from orthanctw.dicom.upper import pdus
 from orthanctw.errors import DIMSE_DATA_SET_MISMATCH, BadFileFormat, FullStorage, OrthancError, ServiceUnavailable
 from orthanctw.interfaces import ISpool

@@ -15,8 +15,8 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.encoding import IDENTIFIER_LIMIT
-from orthanctw.dicom.scu.operations import STUDY_ROOT_FIND
 from orthanctw.dicom.scu.scu import DicomScu
+from orthanctw.dicom.uids import STUDY_ROOT_FIND
 from orthanctw.dicom.upper import pdus
 from orthanctw.dicom.upper.pdus import AcceptedContext, AssociateAccept, ContextResult, PduType, UserInformation
 from orthanctw.error_codes import ErrorCode

@@ -6,6 +6,13 @@ from typing import Final
 
 #: Verification SOP class (PS3.4 annex A).
 VERIFICATION: Final = "1.2.840.10008.1.1"
+#: Query/retrieve information models (PS3.4 section C.6).
+PATIENT_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.1.1"
+PATIENT_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.1.2"
+PATIENT_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.1.3"
+STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 #: Every transfer syntax, in the order in which one is chosen when a peer offers several.
 TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2.1",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Set
 
 from orthanctw.acceptance import Acceptance
 from orthanctw.dicom import dimse
+from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES, VERIFICATION
 from orthanctw.dicom.upper.pdus import (
     AcceptedContext,
@@ -16,9 +17,6 @@ from orthanctw.dicom.upper.pdus import (
     UserInformation,
 )
 
-#: Identifies this implementation (PS3.7 annex D.3.3.2): a UUID-derived UID, which nobody has to register.
-IMPLEMENTATION_CLASS_UID = "2.25.205312897541094519047261373829604357821"
-IMPLEMENTATION_VERSION_NAME = "ORTHANCTW_010"
 _IMPLICIT = "1.2.840.10008.1.2"
 #: Services that answer queries and retrievals, by their SOP class (PS3.4 table C.4-1 and on).
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"

@@ -29,27 +29,13 @@ from orthanctw.dicom.uids import VERIFICATION
 from orthanctw.errors import BadFileFormat
 from orthanctw.remote import Originator, Outgoing, RetrieveResult
 
-PATIENT_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.1.1"
-PATIENT_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.1.2"
-PATIENT_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.1.3"
-STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
-STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
-STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
 #: C-STORE statuses that mean that the object is there: success, warnings, and that it was there before.
 STORED: Final = frozenset((SUCCESS, 0xB000, 0xB006, 0xB007, 0x0111))
-_MOVE_DESTINATION: Final = 0x0600
-_PRIORITY: Final = 0x0700
 _ORIGINATOR_AET: Final = 0x1030
 _ORIGINATOR_ID: Final = 0x1031
-_REMAINING: Final = 0x1020
-_COMPLETED: Final = 0x1021
-_FAILED: Final = 0x1022
-_WARNING: Final = 0x1023
-_WITH_DATA_SET: Final = 1
 _MEDIUM: Final = 0
-_PENDING: Final = frozenset((0xFF00, 0xFF01))
-_CANCELLED: Final = 0xFE00
-_SOME_FAILED: Final = 0xB000
+#: The second one is for matches of which some keys were not compared.
+_PENDING: Final = frozenset((dimse.PENDING, 0xFF01))
 #: Octets of all identifiers of an answer together.
 _ANSWERS_SIZE: Final = 128 << 20
 
@@ -59,10 +45,10 @@ def _request(link: Link, field: int, sop_class_uid: str, *, has_data_set: bool) 
         AFFECTED_SOP_CLASS: sop_class_uid,
         COMMAND_FIELD: field,
         MESSAGE_ID: link.next_message_id(),
-        DATA_SET_TYPE: _WITH_DATA_SET if has_data_set else NO_DATA_SET,
+        DATA_SET_TYPE: dimse.WITH_DATA_SET if has_data_set else NO_DATA_SET,
     }
     if has_data_set:
-        command[_PRIORITY] = _MEDIUM
+        command[dimse.PRIORITY] = _MEDIUM
     return command
 
 
@@ -129,7 +115,7 @@ class Finding:
                     raise PeerFailure("the peer has too many answers")
                 found.append(self._decoded(answer.data, explicit))
         # A peer that has more than it may tell ends this way.
-        if answer.status not in (SUCCESS, _CANCELLED):
+        if answer.status not in (SUCCESS, dimse.CANCELLED):
             raise StatusFailure("C-FIND", answer.status)
         return found
 
@@ -178,8 +164,8 @@ def get_command(model: str, message_id: int) -> dict[int, int | str]:
         AFFECTED_SOP_CLASS: model,
         COMMAND_FIELD: dimse.C_GET_RQ,
         MESSAGE_ID: message_id,
-        _PRIORITY: _MEDIUM,
-        DATA_SET_TYPE: _WITH_DATA_SET,
+        dimse.PRIORITY: _MEDIUM,
+        DATA_SET_TYPE: dimse.WITH_DATA_SET,
     }
 
 
@@ -187,16 +173,16 @@ def progress_of(answer: dimse.Command, completed: int = 0) -> RetrieveResult:
     """What a response to C-MOVE or C-GET tells; `completed` counts when it does not."""
     return RetrieveResult(
         status=answer.number(dimse.STATUS),
-        completed=answer.number(_COMPLETED, completed),
-        failed=answer.number(_FAILED),
-        warnings=answer.number(_WARNING),
+        completed=answer.number(dimse.COMPLETED, completed),
+        failed=answer.number(dimse.FAILED),
+        warnings=answer.number(dimse.WARNING),
         comment=answer.text(dimse.ERROR_COMMENT),
     )
 
 
 def is_retrieved(status: int) -> bool:
     """Whether a C-MOVE or C-GET has come to its end, with or without sub-operations that failed."""
-    return status in (SUCCESS, _SOME_FAILED)
+    return status in (SUCCESS, dimse.SOME_SUB_OPERATIONS_FAILED)
 
 
 def is_pending(status: int) -> bool:
@@ -226,7 +212,7 @@ class Moving:
         explicit = is_explicit(link.contexts[context_id][1])
         command = _request(link, dimse.C_MOVE_RQ, self._sop_class_uid, has_data_set=True)
         # An AE title is padded with a space, not with NUL.
-        command[_MOVE_DESTINATION] = _title(self._target_aet)
+        command[dimse.MOVE_DESTINATION] = _title(self._target_aet)
         link.send(
             context_id,
             command,

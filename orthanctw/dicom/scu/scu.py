@@ -23,11 +23,6 @@ from orthanctw.dicom.scu.link import Link
 from orthanctw.dicom.scu.negotiation import Proposal, silence_libraries
 from orthanctw.dicom.scu.objects import storage_proposals
 from orthanctw.dicom.scu.operations import (
-    PATIENT_ROOT_GET,
-    PATIENT_ROOT_MOVE,
-    STUDY_ROOT_FIND,
-    STUDY_ROOT_GET,
-    STUDY_ROOT_MOVE,
     Finding,
     Moving,
     NotAccepted,
@@ -38,7 +33,14 @@ from orthanctw.dicom.scu.pool import Associations, release
 from orthanctw.dicom.scu.quirks import adapt_query
 from orthanctw.dicom.scu.retrieve import Retrieval, RetrievalServices
 from orthanctw.dicom.scu.wire import Cancelled
-from orthanctw.dicom.uids import VERIFICATION
+from orthanctw.dicom.uids import (
+    PATIENT_ROOT_GET,
+    PATIENT_ROOT_MOVE,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    VERIFICATION,
+)
 from orthanctw.errors import NotImplementedHere, ServiceUnavailable
 from orthanctw.interfaces import IDicomScu, ITranscoder
 from orthanctw.remote import Originator, Outgoing, Remote, RetrieveLevel, RetrieveResult
