@@ -57,10 +57,13 @@ def sequence_condition(tag: int, nested: Sequence[Condition]) -> Condition:
     return Condition(tag=tag, matches=lambda _: False, nested=tuple(nested))
 
 
-def parse_condition(dictionary: Dictionary, tag: int, value: str, *, case_sensitive: bool) -> Condition | None:
+def parse_condition(
+    dictionary: Dictionary, tag: int, value: str, *, case_sensitive: bool, told_vr: str = "UN"
+) -> Condition | None:
     """The condition that a query's value means; None for the empty value, which matches everything.
 
-    PS3.4 section C.2.2.2, with Orthanc's rules for when a value is a range, a list or a wildcard.
+    PS3.4 section C.2.2.2, with Orthanc's rules for when a value is a range, a list or a wildcard. `told_vr` counts for
+    tags that the dictionary does not know.
 
     Raises
     ------
@@ -70,6 +73,8 @@ def parse_condition(dictionary: Dictionary, tag: int, value: str, *, case_sensit
     if value == "":
         return None
     vr = dictionary.vr(tag)
+    if vr == "UN":
+        vr = told_vr if told_vr != "UN" else "LO"
     fold: Callable[[str], str] = (lambda text: text) if case_sensitive else str.upper
     if vr in _RANGE_VRS and "-" in value:
         lower, _, upper = value.partition("-")

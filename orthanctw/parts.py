@@ -239,6 +239,7 @@ class Parts:
             ingest=self.ingest,
             limits=self.body_limits,
             operations=DeferredSemaphore(max(1, options.dicom_threads_count)),
+            queries=DeferredSemaphore(max(1, options.dicom_threads_count)),
             retrievals=DeferredSemaphore(max(1, options.dicom_threads_count)),
             maximum_length=options.maximum_pdu_length,
             metrics=self.metrics,

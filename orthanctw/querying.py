@@ -31,8 +31,9 @@ LEVELS: Final = {
     "IMAGE": ResourceLevel.INSTANCE,
     "INSTANCE": ResourceLevel.INSTANCE,
 }
-#: Answers that are read from the index at a time.
+#: Answers that are read from the index at a time, and the values of those answers together.
 _BATCH: Final = 50
+_VALUES: Final = 5000
 
 
 def text_of(elements: Elements, tag: int) -> str:
@@ -92,8 +93,10 @@ def _conditions(elements: Elements, dictionary: Dictionary, case_sensitive_names
             if nested:
                 conditions.append(sequence_condition(tag, nested))
         elif isinstance(value, str) and (text := value.strip(" \0")) not in ("", "*"):
-            case_sensitive = dictionary.vr(tag) != "PN" or case_sensitive_names
-            condition = parse_condition(dictionary, tag, text, case_sensitive=case_sensitive)
+            is_name = "PN" in (vr, dictionary.vr(tag))
+            condition = parse_condition(
+                dictionary, tag, text, case_sensitive=case_sensitive_names or not is_name, told_vr=vr
+            )
             if condition is not None:
                 conditions.append(condition)
     return conditions
@@ -140,10 +143,14 @@ class Answers:
 
     async def next(self) -> list[Elements]:
         """The next answers; empty at the end."""
-        batch = self._ids[self._next : self._next + _BATCH]
-        self._next += len(batch)
-        views = await self._catalog.views(self._query.find.level, batch, self._wanted) if batch else []
-        return [self._answer(view) for view in views]
+        size = max(1, min(_BATCH, _VALUES // (len(self._query.keys) + 1)))
+        while batch := self._ids[self._next : self._next + size]:
+            self._next += len(batch)
+            views = await self._catalog.views(self._query.find.level, batch, self._wanted)
+            # All of a batch may have been deleted meanwhile.
+            if views:
+                return [self._answer(view) for view in views]
+        return []
 
     def _answer(self, view: View) -> Elements:
         answer: Elements = [

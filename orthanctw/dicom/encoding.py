@@ -20,12 +20,14 @@ from orthanctw.dicom.elements import (
     Element,
     Elements,
     Encoding,
+    strip_text,
 )
 
 #: Identifiers are small: what is larger is refused before it is gathered.
 IDENTIFIER_LIMIT: Final = 1 << 20
 _DEPTH: Final = 16
-_ELEMENTS: Final = 100_000
+#: More than any dictionary has: each of them may be looked for in thousands of objects.
+_ELEMENTS: Final = 10_000
 #: VRs whose text depends on the character set (PS3.5 section 6.2).
 _CHARACTER_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _UTF8: Final = "ISO_IR 192"
@@ -39,9 +41,31 @@ Encode = Callable[[str, str], bytes]
 def decode_dataset(
     data: bytes, *, explicit: bool, default_encoding: str = "Latin1", dictionary: Dictionary = STANDARD
 ) -> Elements:
-    """The elements of a data set in little endian, sorted by tag, text in Unicode. Raises BadFileFormat."""
+    """The elements of a data set in little endian, sorted by tag, text in Unicode. Raises BadFileFormat.
+
+    Printable values of unknown VR are taken for text, as most private ones are.
+    """
     reader = DatasetReader(data, default_encoding, dictionary, _DEPTH, _ELEMENTS)
-    return reader.dataset(0, len(data), Encoding(explicit))
+    elements = reader.dataset(0, len(data), Encoding(explicit))
+    return _with_texts(elements, data, default_encoding)
+
+
+def _with_texts(elements: Elements, data: bytes, default_encoding: str, charset: str | None = None) -> Elements:
+    """The elements, with the text of those that the reader leaves where they are: long ones, unknown ones."""
+    named = next((element[2] for element in elements if element[0] == SPECIFIC_CHARACTER_SET), charset)
+    result: Elements = []
+    for element in elements:
+        tag, vr, value = element[:3]
+        if vr == "SQ" and isinstance(value, list):
+            items = [_with_texts(item, data, default_encoding, named) for item in value]
+            result.append((tag, vr, items))
+        elif len(element) == 4 and (vr == "UN" or vr in TEXT_VRS):
+            raw = bytes(data[value : value + element[3]])
+            text = strip_text(vr, decoder(named, default_encoding)[0](raw, vr))
+            result.append((tag, vr, text) if vr != "UN" or text.isprintable() else element)
+        else:
+            result.append(element)
+    return result
 
 
 def is_explicit(transfer_syntax: str) -> bool:
@@ -107,20 +131,28 @@ def _ascii(text: str, vr: str) -> bytes:
 
 def _encoder(term: str) -> Encode | None:
     terms = [item.strip() for item in term.split("\\")]
-    if len(terms) == 1:
-        codec = term_codec(terms[0])
-        if codec is None:
-            return None
-        if codec not in ("iso2022_jp_2", "euc_kr", "gb2312"):
-            return lambda text, vr: text.encode(codec)
+    codec = term_codec(terms[0])
+    if not is_known(term):
+        return None
+    if len(terms) == 1 and codec is not None and codec not in ("iso2022_jp_2", "euc_kr", "gb2312"):
+        return lambda text, vr: text.encode(codec)
     return _extended(terms)
+
+
+def is_known(character_set: str) -> bool:
+    """Whether all terms of a SpecificCharacterSet are known; of several the first may be empty."""
+    terms = [item.strip() for item in character_set.split("\\")]
+    if len(terms) > 1 and not terms[0]:
+        del terms[0]
+    return all(term_codec(term) is not None for term in terms)
 
 
 def _extended(terms: list[str]) -> Encode:
     """Code extensions (PS3.5 section 6.1.2.5), which pydicom knows how to write."""
     from pydicom.charset import convert_encodings, encode_string
 
-    encodings = convert_encodings(terms)
+    # These extend another set, ASCII when none is named; alone, pydicom leaves them without their end.
+    encodings = convert_encodings(["", *terms] if len(terms) == 1 else terms)
 
     def encode(text: str, vr: str) -> bytes:
         separators = "\\^=" if vr == "PN" else "\\"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol
 
 import attrs
@@ -17,6 +17,7 @@ from orthanctw.dicom import dimse
 from orthanctw.dicom.dimse import Assembler, Command, DataSink, InvalidMessage, Message
 from orthanctw.dicom.scp.exchange import Exchange, Identifier, Outcome, Service
 from orthanctw.dicom.scp.negotiation import QUERY_RETRIEVE, distinct_contexts, negotiate
+from orthanctw.dicom.scp.outbound import Outbound
 from orthanctw.dicom.scp.storage import ReceivedObject, Unwanted, is_uid
 from orthanctw.dicom.uids import VERIFICATION
 from orthanctw.dicom.upper.pdus import (
@@ -57,9 +58,9 @@ LOCAL_LIMIT_EXCEEDED = AssociateReject(2, 3, 2)
 class Services:
     """What associations work with.
 
-    `operations` bounds how many run at once (``DicomThreadsCount``), and `retrievals` how many C-MOVE and C-GET: one
-    that sends to ourselves must not keep us from receiving. `services` carry out queries and retrievals, by the command
-    field of their requests.
+    `operations` bounds how many run at once (``DicomThreadsCount``), `queries` how many C-FIND and `retrievals` how
+    many C-MOVE and C-GET: those wait for peers, and one that sends to ourselves even for us, which must not keep us
+    from receiving. `services` carry out queries and retrievals, by the command field of their requests.
     """
 
     acceptance: Acceptance
@@ -68,6 +69,7 @@ class Services:
     operations: DeferredSemaphore
     maximum_length: int
     metrics: Metrics
+    queries: DeferredSemaphore
     retrievals: DeferredSemaphore
     services: Mapping[int, Service] = attrs.field(factory=dict)
 
@@ -89,6 +91,7 @@ class Association:
     """The user of one connection's upper layer."""
 
     layer: UpperLayer
+    _outbound: Outbound
 
     def __init__(self, services: Services, owner: AssociationOwner, address: str) -> None:
         self._services = services
@@ -106,12 +109,8 @@ class Association:
         self._release_asked = False
         self._counts: dict[str, int] = {}
         self._current: Exchange | None = None
-        self._roles: Mapping[str, tuple[bool, bool]] = {}
-        #: Our own request that waits for the peer's response: its message identifier, and who waits.
-        self._asked: tuple[int, Deferred[Command]] | None = None
         self.calling_aet = ""
         self.called_aet = ""
-        self._peer_maximum = 0
 
     @property
     def is_busy(self) -> bool:
@@ -120,6 +119,13 @@ class Association:
     @property
     def is_over(self) -> bool:
         return self._over or self._gone
+
+    @property
+    def waits_for_peer(self) -> bool:
+        """Whether it is the peer's turn: to ask for something, to respond, or to read what it was sent."""
+        if self._busy:
+            return self._outbound.awaits_response or self.layer.is_held_up
+        return not self.layer.waits_for_us
 
     # The upper layer tells
 
@@ -135,9 +141,7 @@ class Association:
             self.layer.reject(reject)
             return
         self.calling_aet, self.called_aet = request.calling_aet, request.called_aet
-        self._peer_maximum = request.user.maximum_length
         answer = negotiate(request, self._services.acceptance, self._services.maximum_length)
-        self._roles = answer.user.roles
         proposed = distinct_contexts(request)
         self._contexts = {
             context.context_id: (proposed[context.context_id].abstract_syntax, context.transfer_syntax)
@@ -150,6 +154,14 @@ class Association:
             address=self.address,
             accepted=len(self._contexts),
             proposed=len(proposed),
+        )
+        self._outbound = Outbound(
+            self.layer,
+            self._contexts,
+            answer.user.roles,
+            request.user.maximum_length,
+            regulate=self._regulate,
+            give_up=self._abort,
         )
         self._established = True
         self.layer.accept(answer)
@@ -181,6 +193,10 @@ class Association:
             self._abort(e.details)
 
     def release_requested(self) -> None:
+        if self._outbound.awaits_response:
+            # After this the peer may not send what we wait for.
+            self._abort("a release in the middle of a C-GET")
+            return
         # What was asked before is answered before.
         self._release_asked = True
         self._next()
@@ -198,11 +214,9 @@ class Association:
         self._regulate()
         if self._current is not None:
             self._current.cancel()
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            asked[1].errback(OrthancError("the association has ended"))
         self._owner.ended(self)
         if self._established:
+            self._outbound.end()
             log.info(
                 "Association of {aet} at {address} ended: {counts}",
                 aet=self.calling_aet,
@@ -245,7 +259,8 @@ class Association:
     def _received(self, message: Message) -> None:
         command = message.command
         if command.field & dimse.RESPONSE:
-            self._responded(command)
+            self._outbound.responded(command)
+            self._regulate()
             return
         if command.field == dimse.C_CANCEL_RQ:
             current = self._current
@@ -253,22 +268,15 @@ class Association:
                 current.cancel()
             return
         self._waiting.append(message)
-        if self._asked is not None and len(self._waiting) > _AHEAD_OF_GET:
+        if self._outbound.awaits_response and len(self._waiting) > _AHEAD_OF_GET:
             self._abort("too many requests at once")
             return
         self._regulate()
         self._next()
 
-    def _responded(self, command: Command) -> None:
-        asked = self._asked
-        # What nobody has asked for is nobody's.
-        if asked is not None and command.number(dimse.RESPONDED_TO) == asked[0]:
-            self._asked = None
-            asked[1].callback(command)
-
     def _regulate(self) -> None:
         """Take requests from the peer, unless too many wait; but its responses must get through."""
-        crowded = len(self._waiting) > _AHEAD and self._asked is None
+        crowded = len(self._waiting) > _AHEAD and not self._outbound.awaits_response
         if crowded and not self._paused:
             self._paused = True
             self.layer.pauseProducing()
@@ -321,8 +329,7 @@ class Association:
         exchange = Exchange(self, message.context_id, self._contexts[message.context_id], command, message.sink)
         self._current = exchange
         try:
-            is_retrieval = command.field in (dimse.C_MOVE_RQ, dimse.C_GET_RQ)
-            async with _Turn(self._services.retrievals if is_retrieval else self._services.operations):
+            async with _Turn(self._semaphore(command.field)):
                 outcome = await self._carry_out(message, exchange)
         except OrthancError as e:
             outcome = Outcome(status=e.dimse_status, comment=e.details or str(e))
@@ -338,6 +345,11 @@ class Association:
         await exchange.respond(
             outcome.status, comment=outcome.comment, counters=outcome.counters, identifier=outcome.identifier
         )
+
+    def _semaphore(self, field: int) -> DeferredSemaphore:
+        if field in (dimse.C_MOVE_RQ, dimse.C_GET_RQ):
+            return self._services.retrievals
+        return self._services.queries if field == dimse.C_FIND_RQ else self._services.operations
 
     async def _carry_out(self, message: Message, exchange: Exchange) -> Outcome:
         command = message.command
@@ -385,59 +397,15 @@ class Association:
     # What exchanges send
 
     def context_for(self, sop_class: str, transfer_syntax: str) -> tuple[int, str] | None:
-        if not self._roles.get(sop_class, (True, False))[1]:
-            return None
-        found = [
-            (context_id, syntax) for context_id, (abstract, syntax) in self._contexts.items() if abstract == sop_class
-        ]
-        return next((item for item in found if item[1] == transfer_syntax), found[0] if found else None)
+        return self._outbound.context_for(sop_class, transfer_syntax)
 
     def send_response(self, context_id: int, command: bytes, data_set: bytes | None) -> Deferred[None]:
-        if not self._over:
-            self._send(context_id, command, is_command=True)
-            if data_set is not None:
-                self._send(context_id, data_set, is_command=False)
-        return self.layer.drained()
+        return self._outbound.respond(context_id, command, data_set)
 
-    async def _send_all(self, context_id: int, data: Callable[[], Awaitable[bytes]]) -> None:
-        piece = await data()
-        while True:
-            following = await data() if piece else b""
-            if self._over:
-                return
-            self._send(context_id, piece, is_command=False, is_last=not following)
-            if not following:
-                return
-            await self.layer.drained()
-            piece = following
-
-    async def send_request(
+    def send_request(
         self, context_id: int, message_id: int, command: bytes, data: Callable[[], Awaitable[bytes]]
-    ) -> Command:
-        if self._over:
-            raise OrthancError("the association has ended")
-        response: Deferred[Command] = Deferred()
-        self._asked = (message_id, response)
-        self._regulate()
-        try:
-            self._send(context_id, command, is_command=True)
-            await self._send_all(context_id, data)
-            return await response
-        except BaseException:
-            # A message that is cut short cannot be mended, and nobody waits for its answer.
-            if self._asked is not None and not self._over:
-                self._asked = None
-                self._abort("an object could not be sent to its end")
-            response.addErrback(lambda _: None)
-            raise
-        finally:
-            self._regulate()
-
-    def _send(self, context_id: int, data: bytes, *, is_command: bool, is_last: bool = True) -> None:
-        for values in dimse.fragments(
-            context_id, data, is_command=is_command, maximum_length=self._peer_maximum, is_last=is_last
-        ):
-            self.layer.send(values)
+    ) -> Coroutine[Any, Any, Command]:
+        return self._outbound.ask(context_id, message_id, command, data)
 
     def stop(self) -> None:
         """Abort, but let a running request end and be answered; a retrieval after its present object."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Elements
-from orthanctw.dicom.encoding import term_of
+from orthanctw.dicom.encoding import is_known, term_of
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.querying import Querying, text_of
 
@@ -49,4 +49,4 @@ class FindService:
         """The asker's own character set is what it can read; else the server's."""
         own = text_of(identifier, SPECIFIC_CHARACTER_SET)
         default = term_of(self._default_encoding)
-        return (own, default) if own else (default,)
+        return (own, default) if is_known(own) else (default,)

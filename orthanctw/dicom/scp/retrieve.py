@@ -49,7 +49,7 @@ class SubOperations:
 
     def outcome(self, exchange: Exchange, failure: int) -> Outcome:
         """The final response; `failure` is its status when no object has arrived."""
-        if exchange.is_cancelled:
+        if exchange.is_cancelled and self.remaining:
             return Outcome(status=dimse.CANCELLED, counters=self.counters())
         if not self.failures:
             return Outcome(counters=self.counters(is_final=True))

@@ -23,6 +23,7 @@ _STOP_INTERVAL = 0.02
 #: Connections beyond the associations that may be: those that ask for nothing yet, were rejected, or close.
 _SPARE_CONNECTIONS = 100
 _WITHOUT_ASSOCIATION = frozenset((State.AWAIT_ASSOCIATE_RQ, State.AWAIT_TRANSPORT_CLOSE))
+_WITH_ASSOCIATION = frozenset((State.ESTABLISHED, State.AWAIT_LOCAL_RELEASE_RESPONSE))
 #: Seconds that peers have to read our last answers when the server stops.
 _CLOSE_TIME = 1.0
 
@@ -105,8 +106,8 @@ class DicomServer(protocol.ServerFactory):
     def _sweep(self) -> None:
         limit = self._reactor.seconds() - self._timeout
         for association, layer in list(self._connections.items()):
-            silent = layer.state is State.ESTABLISHED and layer.last_activity < limit
-            if silent and not association.is_busy and not layer.waits_for_us:
+            silent = layer.state in _WITH_ASSOCIATION and layer.last_activity < limit
+            if silent and association.waits_for_peer:
                 log.info("Association of {aet} aborted after its time limit", aet=association.calling_aet)
                 layer.abort()
 

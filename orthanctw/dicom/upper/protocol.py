@@ -185,6 +185,11 @@ class UpperLayer(protocol.Protocol):
         """Whether the user has paused the peer, so that its silence says nothing about it."""
         return self._pauses > int(self._outflow.is_paused)
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the peer does not read what it was sent."""
+        return self._outflow.is_paused
+
     def pauseProducing(self) -> None:
         """Take nothing more from the peer."""
         self._pauses += 1
@@ -271,7 +276,7 @@ class UpperLayer(protocol.Protocol):
         self._happen(Event.DATA_REQUEST, values)
 
     def drained(self) -> Deferred[None]:
-        """Fires when the peer takes more of what `send` has written, or its connection is gone."""
+        """Fires when the peer takes more of what `send` has written, or the association is over."""
         return self._outflow.drained()
 
     def release(self) -> None:
@@ -330,6 +335,7 @@ class UpperLayer(protocol.Protocol):
         if not self._told_end:
             self._told_end = True
             self.user.ended(abort)
+            self._outflow.release()
 
     # Actions (PS3.8 tables 9-6 to 9-9), each with what its event is about
 
