@@ -189,8 +189,10 @@ class Server(Parts):
         self.api.stopping = True
         self.site.stop_idle()
         deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
-        await self.jobs.stop(deadline)
+        # At once: a job that hangs must not take the time of associations.
+        jobs_stopped = Deferred.fromCoroutine(self.jobs.stop(deadline))
         await self.dicom.stop(deadline)
+        await jobs_stopped
         while (self.api.active or self.site.connections) and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, _STOP_INTERVAL)
         self.site.abort()
