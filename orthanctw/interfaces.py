@@ -69,6 +69,9 @@ class IIndex(Interface):
     def forget_removals(uuids: Sequence[str]) -> Deferred[None]:
         """The files are gone from the storage area."""
 
+    def note_checksums(checksums: Mapping[str, int]) -> Deferred[None]:
+        """The CRC-32 of files, by their UUIDs, that nobody had computed before."""
+
     def known_files(uuids: Sequence[str]) -> Deferred[frozenset[str]]:
         """Those of `uuids` that the index refers to (start-up repair)."""
 
@@ -293,6 +296,9 @@ class IReader(Interface):
     def read(length: int) -> Deferred[bytes]:
         """The next bytes, at most `length`; empty at the end. One call at a time. CorruptedFile when damaged."""
 
+    def read_blocking(length: int) -> bytes:
+        """As `read`, for work on a storage thread."""
+
     def close() -> None:
         """Let the file go; a read that is under way ends first."""
 
@@ -334,6 +340,9 @@ class IStorageArea(Interface):
 
         Raises InexistentFile, BadRange, CorruptedFile.
         """
+
+    def reader_blocking(attachment: Attachment, offset: int = 0, length: int | None = None) -> IReader:
+        """As `reader`, for work on a storage thread."""
 
     def read(attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:
         """The bytes of a range at once, for small ones."""

@@ -194,6 +194,9 @@ class SqliteIndex:
     def forget_removals(self, uuids: Sequence[str]) -> Deferred[None]:
         return self._write(keyvalues.forget_removals, uuids)
 
+    def note_checksums(self, checksums: Mapping[str, int]) -> Deferred[None]:
+        return self._write(keyvalues.note_checksums, checksums)
+
     def known_files(self, uuids: Sequence[str]) -> Deferred[frozenset[str]]:
         return self._read(keyvalues.known_files, uuids)
 

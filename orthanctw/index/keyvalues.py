@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from orthanctw.index.rows import json_list
+from orthanctw.index.rows import NO_CRC32, json_list
 from orthanctw.index.transaction import Transaction
 
 _FREE_FRONT: Final = (
@@ -90,6 +90,13 @@ def pending_removals(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 def forget_removals(transaction: Transaction, uuids: Sequence[str]) -> None:
     transaction.execute("DELETE FROM removals WHERE uuid IN (SELECT value FROM json_each(?))", (json_list(uuids),))
+
+
+def note_checksums(transaction: Transaction, checksums: Mapping[str, int]) -> None:
+    for uuid, crc32 in checksums.items():
+        transaction.execute(
+            "UPDATE attachments SET crc32 = ? WHERE uuid = ? AND crc32 = ?", (crc32, uuid, NO_CRC32)
+        )
 
 
 def known_files(connection: sqlite3.Connection, uuids: Sequence[str]) -> frozenset[str]:

@@ -16,7 +16,7 @@ LEVELS: Final = (None, *ResourceLevel)
 _LAST_UPDATE: Final = int(MetadataType.LAST_UPDATE)
 _COMPRESSIONS: Final = {int(c): c for c in Compression}
 #: The column `crc32` of a file whose checksum nobody has computed.
-_NO_CRC32: Final = -1
+NO_CRC32: Final = -1
 
 #: The columns of `resource_from_row`, of the resource ``r``; `RESOURCE_JOINS` brings the tables.
 RESOURCE_COLUMNS: Final = (
@@ -95,7 +95,7 @@ def attachment_from_row(row: Row) -> Attachment:
         uuid=uuid,
         size=size,
         md5=md5,
-        crc32=None if crc32 == _NO_CRC32 else crc32,
+        crc32=None if crc32 == NO_CRC32 else crc32,
         compression=_COMPRESSIONS[compression],
         compressed_size=compressed_size,
         compressed_md5=compressed_md5,
@@ -111,7 +111,7 @@ def attachment_row(resource: int, attachment: Attachment) -> Row:
         attachment.uuid,
         attachment.size,
         attachment.md5,
-        _NO_CRC32 if attachment.crc32 is None else attachment.crc32,
+        NO_CRC32 if attachment.crc32 is None else attachment.crc32,
         int(attachment.compression),
         attachment.compressed_size,
         attachment.compressed_md5,

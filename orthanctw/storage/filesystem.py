@@ -271,16 +271,18 @@ class FilesystemStorage:
     def reader(
         self, attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
     ) -> Deferred[IReader]:
-        return self._pool.call(self._reader, attachment, offset, length, raw)
+        return self._pool.call(self.reader_blocking, attachment, offset, length, raw)
 
-    def _reader(self, attachment: Attachment, offset: int, length: int | None, raw: bool) -> FileReader:
+    def reader_blocking(
+        self, attachment: Attachment, offset: int = 0, length: int | None = None, raw: bool = False
+    ) -> FileReader:
         return open_reader(self.path(attachment.uuid), self._pool.call, attachment, offset, length, raw)
 
     def read(self, attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:
         return self._pool.call(self._read, attachment, offset, length)
 
     def _read(self, attachment: Attachment, offset: int, length: int | None) -> bytes:
-        reader = self._reader(attachment, offset, length, False)
+        reader = self.reader_blocking(attachment, offset, length)
         try:
             chunks = []
             while chunk := reader.read_blocking(max(CHUNK, reader.remaining)):
@@ -297,7 +299,7 @@ class FilesystemStorage:
         if attachment.compression is not Compression.NONE:
             # Into a file of its own: an object of several GB must not lie in memory.
             path = self._new_spool_path()
-            reader = self._reader(attachment, 0, None, False)
+            reader = self.reader_blocking(attachment)
             try:
                 with open(path, "x+b") as file:
                     os.unlink(path)
