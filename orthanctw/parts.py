@@ -193,7 +193,7 @@ class Parts:
         )
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
-        self.transcoder = NativeTranscoder(self._storage_pool)
+        self.transcoder = NativeTranscoder(self._storage_pool, self.dictionary)
         self.scu = self._build_scu()
         self.sender = Sender(self.scu, self.storage)
         self.jobs = self._build_jobs()

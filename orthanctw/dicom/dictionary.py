@@ -53,6 +53,8 @@ def _standard_tables() -> tuple[Mapping[int, tuple[str, ...]], Mapping[str, tupl
 
 
 _ELEMENTS, _REPEATING = _standard_tables()
+#: Tags of VR US that are SS where PixelRepresentation is 1 (PS3.5 annex A.2).
+MAY_BE_SIGNED: Final = frozenset(tag for tag, (vr, *_) in _ELEMENTS.items() if vr == "US or SS")
 
 
 def _printed(tag: int, keyword: str, status: str) -> str:

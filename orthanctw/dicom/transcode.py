@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import io
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from orthanctw.dicom.dictionary import STANDARD, Dictionary
 from orthanctw.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
     EXPLICIT_LITTLE_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
 )
-from orthanctw.errors import BadFileFormat
+from orthanctw.dicom.received import file_head
+from orthanctw.dicom.reencode import reencode
+from orthanctw.dicom.scanner import encoding_of, inflate, meta_end
+from orthanctw.errors import InexistentFile
 from orthanctw.interfaces import ITranscoder
 from orthanctw.remote import Outgoing
 from orthanctw.threads import NamedPool
@@ -29,10 +34,11 @@ NATIVE: Final = frozenset(
 
 @implementer(ITranscoder)
 class NativeTranscoder:
-    """Encodes data sets anew, on a thread of `pool`."""
+    """Encodes data sets anew, on a thread of `pool`; `dictionary` tells the VRs of those that do not."""
 
-    def __init__(self, pool: NamedPool) -> None:
+    def __init__(self, pool: NamedPool, dictionary: Dictionary = STANDARD) -> None:
         self._pool = pool
+        self._dictionary = dictionary
 
     def transcode(self, outgoing: Outgoing, accepted: Sequence[str]) -> Deferred[Outgoing | None]:
         if outgoing.transfer_syntax in accepted:
@@ -40,38 +46,30 @@ class NativeTranscoder:
         wanted = next((uid for uid in accepted if uid in NATIVE), None)
         if wanted is None or outgoing.transfer_syntax not in NATIVE:
             return succeed(None)
-        return self._pool.call(encode_anew, outgoing, wanted)
+        return self._pool.call(encode_anew, outgoing, wanted, self._dictionary)
 
 
-def encode_anew(outgoing: Outgoing, transfer_syntax: str) -> Outgoing:
-    """The object in another native transfer syntax (blocking). Raises BadFileFormat when it cannot be read."""
-    from pydicom import dcmread, dcmwrite
-    from pydicom.uid import UID
+def encode_anew(outgoing: Outgoing, transfer_syntax: str, dictionary: Dictionary = STANDARD) -> Outgoing:
+    """The object in another native transfer syntax, with file meta information of ours (blocking).
 
-    source = io.BytesIO(outgoing.content) if outgoing.content else outgoing.path
-    target = io.BytesIO()
-    uid = UID(transfer_syntax)
+    Raises BadFileFormat when it cannot be read, InexistentFile when it is gone.
+    """
+    data: bytes = outgoing.content or _read(outgoing.path)
+    start = meta_end(data)
+    if outgoing.transfer_syntax == DEFLATED_LITTLE_ENDIAN:
+        data, start = inflate(data, start), 0
+    source, target = encoding_of(outgoing.transfer_syntax), encoding_of(transfer_syntax)
+    encoded = reencode(data, start, len(data), source, target, dictionary)
+    if transfer_syntax == DEFLATED_LITTLE_ENDIAN:
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        encoded = deflater.compress(encoded) + deflater.flush()
+        encoded += bytes(len(encoded) % 2)
+    head = file_head(outgoing.sop_class_uid, outgoing.sop_instance_uid, transfer_syntax)
+    return attrs.evolve(outgoing, transfer_syntax=transfer_syntax, content=head + encoded, path="")
+
+
+def _read(path: str) -> bytes:
     try:
-        dataset = dcmread(source, force=True)
-        swaps = (outgoing.transfer_syntax == EXPLICIT_BIG_ENDIAN) != (transfer_syntax == EXPLICIT_BIG_ENDIAN)
-        if swaps and "PixelData" in dataset and dataset.get("BitsAllocated", 8) > 8:
-            size = dataset.BitsAllocated // 8
-            dataset.PixelData = _swapped(dataset.PixelData, size)
-        dataset.file_meta.TransferSyntaxUID = uid
-        dcmwrite(
-            target,
-            dataset,
-            implicit_vr=uid.is_implicit_VR,
-            little_endian=uid.is_little_endian,
-            enforce_file_format=True,
-        )
-    except Exception as e:
-        raise BadFileFormat("The object cannot be encoded in another transfer syntax") from e
-    return attrs.evolve(outgoing, transfer_syntax=transfer_syntax, content=target.getvalue(), path="")
-
-
-def _swapped(data: bytes, size: int) -> bytes:
-    result = bytearray(data)
-    for offset in range(size):
-        result[offset::size] = data[size - 1 - offset :: size]
-    return bytes(result)
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise InexistentFile("the file of the object cannot be read") from e
