@@ -50,10 +50,10 @@ class Retrieval:
         self._catalog = catalog
 
     async def requested(self, identifier: Elements) -> list[StoredObject]:
-        """The objects that the identifier of a C-MOVE or C-GET names; empty when there are none.
+        """The objects that the identifier of a C-MOVE or C-GET names.
 
         The unique key of the level, or AccessionNumber for studies, each maybe a list; keys above narrow it down.
-        Raises BadRequest when the level is unknown or has no key.
+        Raises BadRequest when the level is unknown or has no key, or when nothing matches, as Orthanc does.
         """
         level, tag, values = _key(identifier)
         constraints = [_constraint(level, tag, values)]
@@ -64,7 +64,10 @@ class Retrieval:
         candidates: Sequence[Resource] = await self._index.candidates(level, constraints)
         # The index compares in normalised form.
         found = [resource for resource in candidates if resource.main_tags.get(tag, "").strip(" ") in values]
-        return await self.below([(resource.level, resource.public_id) for resource in found])
+        objects = await self.below([(resource.level, resource.public_id) for resource in found])
+        if not objects:
+            raise BadRequest("Nothing matches the identifier")
+        return objects
 
     async def of_ids(self, public_ids: Sequence[str]) -> list[StoredObject]:
         """The objects at and below resources of any level. Raises UnknownResource for one that is not there."""

@@ -15,6 +15,7 @@ from orthanctw.acceptance import Acceptance, Operation
 from orthanctw.bodies import BodyLimits
 from orthanctw.dicom import dimse
 from orthanctw.dicom.dimse import Assembler, Command, DataSink, InvalidMessage, Message
+from orthanctw.dicom.encoding import IDENTIFIER_LIMIT
 from orthanctw.dicom.scp.exchange import Exchange, Identifier, Outcome, Service
 from orthanctw.dicom.scp.negotiation import QUERY_RETRIEVE, distinct_contexts, negotiate
 from orthanctw.dicom.scp.outbound import Outbound
@@ -242,7 +243,7 @@ class Association:
     def _open_sink(self, context_id: int, command: Command) -> DataSink:
         abstract_syntax, transfer_syntax = self._contexts[context_id]
         if abstract_syntax in QUERY_RETRIEVE:
-            return Identifier() if command.field == QUERY_RETRIEVE[abstract_syntax] else Unwanted()
+            return self._identifier() if command.field == QUERY_RETRIEVE[abstract_syntax] else Unwanted()
         if command.field != dimse.C_STORE_RQ:
             return Unwanted(comment="The presentation context is of another service")
         sop_class = command.text(dimse.AFFECTED_SOP_CLASS)
@@ -255,6 +256,11 @@ class Association:
         if not acceptance.is_allowed(Operation.STORE, self.calling_aet, self.address):
             return Unwanted(dimse.NOT_AUTHORIZED, "C-STORE is not allowed")
         return ReceivedObject(command, transfer_syntax, self._services.limits, self.layer)
+
+    def _identifier(self) -> Identifier:
+        """Takes what those of all requests that wait leave of the limit."""
+        waiting = sum(len(message.sink) for message in self._waiting if isinstance(message.sink, Identifier))
+        return Identifier(max(0, IDENTIFIER_LIMIT - waiting))
 
     def _received(self, message: Message) -> None:
         command = message.command

@@ -20,14 +20,18 @@ IDENTIFIER_MISMATCH: Final = 0xA900
 
 
 class Identifier:
-    """Gathers the identifier of a query or retrieval; a `DataSink`."""
+    """Gathers the identifier of a query or retrieval, of at most `limit` octets; a `DataSink`."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = IDENTIFIER_LIMIT) -> None:
+        self._limit = limit
         self._data = bytearray()
         self._too_long = False
 
+    def __len__(self) -> int:
+        return len(self._data)
+
     def write(self, data: bytes) -> None:
-        if len(self._data) + len(data) > IDENTIFIER_LIMIT:
+        if len(self._data) + len(data) > self._limit:
             self._too_long = True
             self._data.clear()
         if not self._too_long:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -10,7 +11,7 @@ from twisted.logger import Logger
 from orthanctw.dicom import dimse
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
-from orthanctw.errors import BadRequest, OrthancError
+from orthanctw.errors import OrthancError
 from orthanctw.exports import ExportLog
 from orthanctw.model import ResourceLevel
 from orthanctw.remote import Originator, Remote
@@ -18,7 +19,8 @@ from orthanctw.retrieval import Retrieval, StoredObject
 from orthanctw.sending import Sender, contexts_of
 
 log = Logger(namespace="orthanctw.dicom")
-#: Objects in a row that the destination did not answer to, after which it is given up: each costs a time limit.
+#: Objects of one kind in a row without an answer to the C-STORE, after which others of the kind are not tried: each may
+#: cost a time limit. A destination that does not take one SOP class may take another.
 _UNANSWERED: Final = 2
 #: ``submit(objects, remote, originator)``: makes a job of a C-MOVE.
 Submit = Callable[[Sequence[StoredObject], Remote, Originator], Awaitable[None]]
@@ -60,8 +62,6 @@ class MoveService:
         if remote is None:
             raise OrthancError("The move destination is unknown", dimse_status=dimse.MOVE_DESTINATION_UNKNOWN)
         objects = await self._retrieval.requested(identifier)
-        if not objects:
-            raise BadRequest("Nothing matches the identifier")
         await self._exports.add([(ResourceLevel.INSTANCE, item.public_id) for item in objects], remote.aet)
         originator = Originator(exchange.carrier.calling_aet, exchange.command.number(dimse.MESSAGE_ID))
         if self._submit is not None:
@@ -74,19 +74,20 @@ class MoveService:
     ) -> Outcome:
         operations = SubOperations(len(objects))
         contexts = contexts_of(objects)
-        unanswered = 0
+        unanswered: Counter[tuple[str, str]] = Counter()
         for item in objects:
-            if exchange.must_stop or unanswered == _UNANSWERED:
+            if exchange.must_stop:
                 break
+            kind = (item.sop_class_uid, item.transfer_syntax)
+            if unanswered[kind] == _UNANSWERED:
+                operations.failed(item)
+                continue
             try:
                 operations.succeeded(await self._sender.send(remote, item, contexts, originator))
-                unanswered = 0
+                unanswered[kind] = 0
             except OrthancError as e:
                 log.info("C-MOVE: {id} could not be sent: {reason}", id=item.public_id, reason=str(e))
                 operations.failed(item)
-                unanswered = unanswered + 1 if e.payload is None else 0
+                unanswered[kind] = unanswered[kind] + 1 if e.payload is None else 0
             await exchange.respond(dimse.PENDING, counters=operations.counters())
-        if unanswered == _UNANSWERED:
-            for item in objects[-operations.remaining :] if operations.remaining else ():
-                operations.failed(item)
         return operations.outcome(exchange, dimse.CANNOT_PROCESS)
