@@ -111,3 +111,27 @@ class Orthanctw:
         "Matches of an outgoing C-FIND after which it fails",
         sample=ADVANCED,
     )
+    codec_processes: int = option(
+        "CodecProcesses",
+        unsigned("processes 0..256", 0, 256),
+        0,
+        WORKS,
+        "Processes that decode, transcode and render images, started when first needed; 0: one per core",
+        sample=ADVANCED,
+    )
+    codec_memory_mb: int = option(
+        "CodecMemoryMB",
+        unsigned("MB 256..1048576", 256, 1048576),
+        2048,
+        WORKS,
+        "Address space of each process that works on images",
+        sample=ADVANCED,
+    )
+    codec_timeout: int = option(
+        "CodecTimeout",
+        _SOME_SECONDS,
+        120,
+        WORKS,
+        "Time that one piece of work on an image may take before its process is ended, in s",
+        sample=ADVANCED,
+    )

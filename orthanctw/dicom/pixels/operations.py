@@ -1,0 +1,15 @@
+"""What children that work on images can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from orthanctw.dicom.pixels.decode import decode_operation
+
+Operation = Callable[[Mapping[str, Any], bytes], tuple[Mapping[str, Any], bytes]]
+
+#: By name: a function of the header and the payload of a request, which answers both of the result.
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "decode": decode_operation,
+}
