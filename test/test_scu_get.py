@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 from pydicom import dcmread
 from pynetdicom import evt
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
 from orthanctw.bodies import BodyLimits, MemoryBudget
@@ -23,7 +25,10 @@ from orthanctw.interfaces import ISpool
 from orthanctw.model import Origin
 from orthanctw.remote import RetrieveResult
 from orthanctw.settings.structures import Manufacturer
+from orthanctw.storage.filesystem import FilesystemStorage
+from orthanctw.threads import NamedPool
 from test.dicom_peers import CT, EXPLICIT, IMPLICIT, data_pdus, data_set, sop_instance, store_command
+from test.rest_samples import SPOOL
 from test.scu_case import SHORT, Connection, Script, ScuCase, pynetdicom_server
 from test.servers import ORTHANC, ServerProcess, ct_image, free_port
 
@@ -69,6 +74,16 @@ class GetCase(ScuCase):
     def getter(self, **options: Any) -> DicomScu:
         limits = BodyLimits(maximum=0, threshold=1 << 20, budget=self.budget, spool=self.no_spool)
         return self.scu(**{"receive": self.kept.receive, "limits": limits, **options})
+
+    async def spooling(self, **options: Any) -> tuple[DicomScu, Path]:
+        """An SCU whose objects go through files of a storage area, and the folder of these."""
+        root = self.folder / "storage"
+        pool = NamedPool(reactor, "storage", 1, synchronous=True)  # type: ignore[arg-type]
+        storage = FilesystemStorage(str(root), pool)
+        await storage.open()
+        self.addCleanup(storage.close)
+        limits = BodyLimits(maximum=0, threshold=0, budget=self.budget, spool=storage.spool)
+        return self.getter(limits=limits, **options), root / SPOOL
 
     def no_spool(self) -> ISpool:
         raise AssertionError("a spool file for what fits into memory")
@@ -143,6 +158,37 @@ class RealPeerTests(GetCase):
         self.assertEqual(len(set(classes)), 126)
         for ending in ("1.1", "2", "4", "6.1", "7", "12.1", "20", "128", "481.3", "88.22", "104.1", "66.4"):
             self.assertIn(f"1.2.840.10008.5.1.4.1.1.{ending}", classes)
+
+
+class SpoolTests(GetCase):
+    async def test_through_a_file(self) -> None:
+        """What does not fit into memory goes through a file of ours, which is gone afterwards, stored or not."""
+        seen: list[list[str]] = []
+
+        async def receive(content: bytes | ISpool, origin: Origin, *, announced: tuple[str, str]) -> str | None:
+            await content.flush()  # type: ignore[union-attr]
+            seen.append([path.name for path in folder.iterdir()])
+            return await self.kept.receive(content, origin, announced=announced)
+
+        scu, folder = await self.spooling(receive=receive)
+
+        def serve(connection: Connection) -> None:
+            asked(connection)
+            for number in (1, 2):
+                connection.send(store(sop_instance(number), data_set(1)))
+                connection.command()
+            connection.send(store("../../x", data_set(1)))
+            connection.command()
+            connection.send(store(sop_instance(3), data_set(3))[:-100])
+
+        async with Script(serve) as peer:
+            await self.assertFailure(self.get(peer.port, scu), OrthancError)
+            await scu.close()
+        self.assertEqual(peer.failures, [])
+        self.assertEqual(list(self.kept.objects), [sop_instance(1)])
+        self.assertEqual([len(names) for names in seen], [1, 1])
+        self.assertEqual([name for names in seen for name in names if "x" in name], [])
+        self.assertEqual(list(folder.iterdir()), [])
 
 
 class HostilePeerTests(GetCase):

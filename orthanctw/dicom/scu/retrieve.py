@@ -9,8 +9,8 @@ from typing import Any, Final
 import attrs
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLClientConnectionCreator
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -75,7 +75,6 @@ class RetrievalServices:
     maximum_length: int
     character_sets: tuple[str, ...]
     transfer_syntaxes: Callable[[], Sequence[str]]
-    tls: IOpenSSLClientConnectionCreator | None = None
 
 
 class _Factory(protocol.ClientFactory):
@@ -156,13 +155,12 @@ class Retrieval:
     def start(self) -> Deferred[tuple[RetrieveResult, list[str]]]:
         """The last answer, and the Orthanc ids of what was received. Cancelling it ends the operation."""
         remote, reactor = self._remote, self._services.reactor
-        endpoint: Any = HostnameEndpoint(reactor, remote.host, remote.port, timeout=remote.timeout or _UNLIMITED)
+        endpoint = HostnameEndpoint(reactor, remote.host, remote.port, timeout=remote.timeout or _UNLIMITED)
         if remote.use_dicom_tls:
-            if self._services.tls is None:
-                self._gone = True
-                self._fail(PeerFailure(f"{remote.aet} needs TLS, for which nothing is configured"))
-                return self._result
-            endpoint = wrapClientTLS(self._services.tls, endpoint)
+            # The upper layer pauses reading while it cannot write, which a handshake does not survive.
+            self._gone = True
+            self._fail(PeerFailure(f"{remote.aet} needs TLS, over which there is no C-GET"))
+            return self._result
         self._watch()
         self._connecting: Deferred[Any] = endpoint.connect(_Factory(self._layer))
         self._connecting.addErrback(self._not_connected)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, fail, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -83,7 +83,7 @@ class DicomScu:
     transfer_syntaxes : callable
         In which ones a C-GET may receive, those that are liked best first.
     tls : ssl.SSLContext, optional
-        For peers with ``UseDicomTls``; `get_tls` is the same for a C-GET.
+        For peers with ``UseDicomTls``; there is no C-GET from these.
     maximum_length : int
         ``MaximumPduLength``.
     """
@@ -102,7 +102,6 @@ class DicomScu:
         limits: BodyLimits | None = None,
         transfer_syntaxes: Callable[[], Sequence[str]] = lambda: _UNCOMPRESSED,
         tls: ssl.SSLContext | None = None,
-        get_tls: IOpenSSLClientConnectionCreator | None = None,
         maximum_length: int = 16384,
         clock: IReactorTime | None = None,
     ) -> None:
@@ -127,7 +126,6 @@ class DicomScu:
                 maximum_length=maximum_length,
                 character_sets=self._character_sets,
                 transfer_syntaxes=transfer_syntaxes,
-                tls=get_tls,
             )
         self._retrievals: set[Retrieval] = set()
         self._all_left: Deferred[None] | None = None
