@@ -258,6 +258,25 @@ class IIndex(Interface):
         """Parameters of a job; None when it is not kept."""
 
 
+class IReader(Interface):
+    """Uncompressed bytes of a stored file, forwards. The file stays readable when it is deleted meanwhile."""
+
+    remaining = Attribute("Bytes that are still to come (int); -1 when nobody knows, until the end.")
+
+    def read(length: int) -> Deferred[bytes]:
+        """The next bytes, at most `length`; empty at the end. One call at a time. CorruptedFile when damaged."""
+
+    def close() -> None:
+        """Let the file go; a read that is under way ends first."""
+
+
+class IBlockingReader(IReader):
+    """A reader that storage threads can use."""
+
+    def read_blocking(length: int) -> bytes:
+        """As `read`, for work on a storage thread."""
+
+
 class ISpool(Interface):
     """A file being received inside the storage area, not yet part of it.
 
@@ -281,26 +300,14 @@ class ISpool(Interface):
     def open() -> BinaryIO:
         """The flushed file, opened anew for reading (blocking)."""
 
+    def reader_blocking() -> IBlockingReader:
+        """A reader over the flushed file, which stays readable when it is discarded (blocking)."""
+
     def map() -> mmap.mmap | bytes:
         """The flushed file as a read-only buffer."""
 
     def discard() -> Deferred[None]:
         """Remove the file; nothing happens once `IStorageArea.create` took it."""
-
-
-class IReader(Interface):
-    """Uncompressed bytes of a stored file, forwards. The file stays readable when it is deleted meanwhile."""
-
-    remaining = Attribute("Bytes that are still to come (int).")
-
-    def read(length: int) -> Deferred[bytes]:
-        """The next bytes, at most `length`; empty at the end. One call at a time. CorruptedFile when damaged."""
-
-    def read_blocking(length: int) -> bytes:
-        """As `read`, for work on a storage thread."""
-
-    def close() -> None:
-        """Let the file go; a read that is under way ends first."""
 
 
 class IStorageArea(Interface):
@@ -321,8 +328,8 @@ class IStorageArea(Interface):
     def set_mark(mark: str) -> Deferred[None]:
         """Write a text, durably."""
 
-    def spool() -> ISpool:
-        """A new file to receive into."""
+    def spool(*, is_object: bool = True) -> ISpool:
+        """A new file to receive into; its MD5 is computed only if it may become part of the storage area."""
 
     def create(data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
         """Make content durable under a new UUID, its folder included.
@@ -341,7 +348,7 @@ class IStorageArea(Interface):
         Raises InexistentFile, BadRange, CorruptedFile.
         """
 
-    def reader_blocking(attachment: Attachment, offset: int = 0, length: int | None = None) -> IReader:
+    def reader_blocking(attachment: Attachment, offset: int = 0, length: int | None = None) -> IBlockingReader:
         """As `reader`, for work on a storage thread."""
 
     def read(attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:

@@ -150,7 +150,11 @@ class RestApi:
         work = Deferred.fromCoroutine(handler(call))
         self.active += 1
         work.addBoth(self._finished, started)
-        reply = await (work if call.method == "GET" else shield(work))
+        try:
+            reply = await (work if call.method == "GET" else shield(work))
+        except CancelledError:
+            work.addCallback(_abandon)
+            raise
         if reply is None:
             raise EmptyAnswer(400 if call.method == "POST" else 404)
         return reply
@@ -176,6 +180,12 @@ class RestApi:
         request.answer(render_failure(failure, method, _path_of(request), described=self._describe_errors))
         # Failures are part of circles: what their frames hold, bodies above all, would stay until the collector comes.
         failure.cleanFailure()
+
+
+def _abandon(reply: Reply | None) -> None:
+    """Let go what an answer holds that nobody waits for any more."""
+    if reply is not None and reply.reader is not None:
+        reply.reader.close()
 
 
 def _path_of(request: OrthancRequest) -> str:

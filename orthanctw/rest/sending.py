@@ -19,9 +19,16 @@ CHUNK = 1024 * 1024
 
 @implementer(IPushProducer)
 class ReaderProducer:
-    """Writes a reader's bytes to a request, at the speed of the client."""
+    """Writes a reader's bytes to a request, at the speed of the client.
 
-    def __init__(self, request: Any, reader: IReader) -> None:
+    Parameters
+    ----------
+    chunked : bool
+        In chunks of HTTP (RFC 9112 section 7.1), as the length was not announced.
+    """
+
+    def __init__(self, request: Any, reader: IReader, *, chunked: bool = False) -> None:
+        self._chunked = chunked
         self._request = request
         self._reader = reader
         self._paused = True
@@ -60,10 +67,15 @@ class ReaderProducer:
         self._reading = False
         if self._stopped:
             return
+        if self._chunked:
+            # An empty chunk would be the last one.
+            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
         self._request.channel.write(data)
         self._next()
 
     def _finish(self) -> None:
+        if self._chunked:
+            self._request.channel.write(b"0\r\n\r\n")
         self._request.unregisterProducer()
         self._request.finish()
         self._end()

@@ -238,6 +238,10 @@ class OrthancRequest(server.Request):
         if options.compression and reply.compressible:
             body, encoding = self._compress(reply.body)
         length = len(body) if reply.reader is None else reply.reader.remaining
+        chunked = length < 0 and self.clientproto == b"HTTP/1.1"
+        if length < 0 and not chunked:
+            # The end of the connection is the end of the body.
+            self.channel.persistent = False
         head = self._head(reply, length, encoding)
         self.startedWriting = 1
         if self.head or reply.reader is None:
@@ -247,7 +251,7 @@ class OrthancRequest(server.Request):
             self.finish()
             return succeed(None)
         self.channel.write(head)
-        return self._stream(reply.reader)
+        return self._stream(reply.reader, chunked)
 
     def _head(self, reply: Reply, length: int, encoding: str) -> bytes:
         self.code = reply.status
@@ -264,11 +268,14 @@ class OrthancRequest(server.Request):
         lines += [f"{name}: {value}" for name, value in reply.headers]
         lines.append("X-Content-Type-Options: nosniff")
         if reply.status not in (204, 304):
-            lines.append(f"Content-Length: {length}")
+            if length >= 0:
+                lines.append(f"Content-Length: {length}")
+            elif self.clientproto == b"HTTP/1.1":
+                lines.append("Transfer-Encoding: chunked")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
-    def _stream(self, reader: IReader) -> Deferred[None]:
-        producer = ReaderProducer(self, reader)
+    def _stream(self, reader: IReader, chunked: bool) -> Deferred[None]:
+        producer = ReaderProducer(self, reader, chunked=chunked)
         self.registerProducer(producer, True)
         producer.resumeProducing()
         return producer.done

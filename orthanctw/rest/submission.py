@@ -28,6 +28,14 @@ def is_synchronous(body: Mapping[str, Any], default: bool) -> bool:
     return not field(body, "Asynchronous", bool, not default, BadFileFormat)
 
 
+def priority_of(body: Mapping[str, Any]) -> int:
+    """``Priority``. BadFileFormat when it is no integer, ParameterOutOfRange when none that Orthanc takes."""
+    priority: int = field(body, "Priority", int, 0, BadFileFormat)
+    if priority not in _PRIORITIES:
+        raise ParameterOutOfRange("Priority is out of range")
+    return priority
+
+
 def user_data(body: Mapping[str, Any]) -> Any:
     """``UserData``, or None. BadFileFormat when it is too much to be told again in every answer."""
     value = body.get("UserData")
@@ -54,9 +62,7 @@ class Submission:
 
         A synchronous call answers with the job's content when it has ended, or fails as the job did.
         """
-        priority = field(body, "Priority", int, 0, BadFileFormat)
-        if priority not in _PRIORITIES:
-            raise ParameterOutOfRange("Priority is out of range")
+        priority = priority_of(body)
         waits = is_synchronous(body, synchronous)
         record = await self._engine.submit(
             JobRequest(
@@ -71,6 +77,11 @@ class Submission:
             return json_reply({"ID": record.job_id, "Path": f"/jobs/{record.job_id}"})
         await self._engine.wait(record)
         return _outcome(record)
+
+
+    async def note(self, kind: str, parameters: Parameters) -> None:
+        """Show something that is over as a job."""
+        await self._engine.submit(JobRequest(kind=kind, parameters=parameters))
 
 
 def _outcome(record: JobRecord) -> Reply:

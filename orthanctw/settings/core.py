@@ -209,7 +209,7 @@ class Jobs:
     concurrent_jobs: int = option("ConcurrentJobs", _COUNT, 2, WORKS, "Jobs that run at once; 0: one per core")
     jobs_history_size: int = option("JobsHistorySize", _COUNT, 10, WORKS, "Finished jobs to remember")
     save_jobs: bool = option("SaveJobs", boolean, True, WORKS, "Go on with the jobs after a restart")
-    media_archive_size: int = option("MediaArchiveSize", _COUNT, 1, LATER, "Archives made by jobs to keep")
+    media_archive_size: int = option("MediaArchiveSize", _COUNT, 1, WORKS, "Archives made by jobs to keep")
     jobs_engine_threads_count: JobThreads = option(
         "JobsEngineThreadsCount",
         job_threads,

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from orthanctw.settings.kinds import seconds, unsigned
+from orthanctw.settings.kinds import boolean, seconds, unsigned
 from orthanctw.settings.options import ADVANCED, WORKS, option
 
 #: More threads than this only cost memory.
@@ -55,6 +55,14 @@ class Orthanctw:
         100000,
         WORKS,
         "Files that an uploaded ZIP may have",
+        sample=ADVANCED,
+    )
+    archive_deflate: bool = option(
+        "ArchiveDeflate",
+        boolean,
+        False,
+        WORKS,
+        "Deflate the files of archives: smaller, but slower, without a length and without ranges",
         sample=ADVANCED,
     )
     maximum_nesting: int = option(

@@ -240,9 +240,9 @@ class Http:
     web_dav_delete_allowed: bool = option("WebDavDeleteAllowed", boolean, False, LATER, "WebDAV may delete")
     web_dav_upload_allowed: bool = option("WebDavUploadAllowed", boolean, True, LATER, "WebDAV may upload")
     synchronous_zip_stream: bool = option(
-        "SynchronousZipStream", boolean, True, LATER, "Send an archive while it is being made"
+        "SynchronousZipStream", boolean, True, WORKS, "Send an archive while it is being made"
     )
-    zip_use_utf8: bool = option("ZipUseUtf8", boolean, False, LATER, "File names of archives are UTF-8")
+    zip_use_utf8: bool = option("ZipUseUtf8", boolean, False, WORKS, "File names of archives are UTF-8")
     http_describe_errors: bool = option(
         "HttpDescribeErrors", boolean, True, WORKS, "Error answers have a JSON body", sample=ADVANCED
     )

@@ -171,8 +171,8 @@ class FilesystemStorage:
 
     # Writing
 
-    def spool(self) -> ISpool:
-        return Spool(self._new_spool_path(), self._pool.call, self._md5)
+    def spool(self, *, is_object: bool = True) -> ISpool:
+        return Spool(self._new_spool_path(), self._pool.call, self._md5 and is_object)
 
     def _new_spool_path(self) -> str:
         return os.path.join(self._spool, secrets.token_hex(16))

@@ -11,14 +11,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from orthanctw.errors import BadRange, CorruptedFile, InexistentFile
-from orthanctw.interfaces import IReader
+from orthanctw.interfaces import IBlockingReader
 from orthanctw.model import Attachment, Compression
 from orthanctw.storage.compression import Inflater
 
 
-@implementer(IReader)
+@implementer(IBlockingReader)
 class FileReader:
-    """See `IReader`."""
+    """See `IBlockingReader`."""
 
     def __init__(self, fd: int, source: Callable[[int], bytes], remaining: int, call: Callable[..., Deferred[Any]]):
         self._fd = fd

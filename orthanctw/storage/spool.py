@@ -7,6 +7,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 from isal import isal_zlib
@@ -16,6 +17,7 @@ from zope.interface import implementer
 from orthanctw.errors import CannotWriteFile, FullStorage, OrthancError
 from orthanctw.interfaces import ISpool
 from orthanctw.storage.compression import CHUNK
+from orthanctw.storage.reader import FileReader
 
 #: Bytes gathered before a thread is asked to write them.
 _BATCH = 1024 * 1024
@@ -92,6 +94,11 @@ class Spool:
 
     def open(self) -> BinaryIO:
         return open(self.path, "rb")
+
+    def reader_blocking(self) -> FileReader:
+        """See `ISpool`."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return FileReader(fd, partial(os.read, fd), self.size, self._call)
 
     def map(self) -> mmap.mmap | bytes:
         """The whole file as a read-only buffer, without reading it. Flushed before."""

@@ -1,0 +1,71 @@
+"""Archives that lie in files: those of jobs, for as long as they are kept, and those that must be whole to be sent."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final
+
+from orthanctw.interfaces import IReader, ISpool, IStorageArea
+
+_CHUNK: Final = 1024 * 1024
+
+
+class Shelf:
+    """Keeps the archives made last. They lie among the files being received, which a start removes.
+
+    Parameters
+    ----------
+    size : int
+        ``MediaArchiveSize``; at least one is kept.
+    """
+
+    def __init__(self, storage: IStorageArea, size: int) -> None:
+        self._storage = storage
+        self._size = max(1, size)
+        self._kept: dict[str, ISpool] = {}
+        self._names = map(str, itertools.count(1))
+
+    def begin(self) -> ISpool:
+        """A file for a new archive; it is the caller's until it is kept."""
+        spool: ISpool = self._storage.spool(is_object=False)
+        return spool
+
+    async def keep(self, spool: ISpool) -> str:
+        """Keep a file whose bytes are flushed, in place of the oldest one if there are too many; its name."""
+        name = next(self._names)
+        self._kept[name] = spool
+        while len(self._kept) > self._size:
+            await self.drop(next(iter(self._kept)))
+        return name
+
+    async def reader(self, name: str) -> IReader | None:
+        """A reader over an archive, which stays readable when the archive goes; None when it has gone."""
+        spool = self._kept.get(name)
+        if spool is None:
+            return None
+        reader: IReader = await self._storage.call(spool.reader_blocking)
+        return reader
+
+    async def drop(self, name: str) -> bool:
+        """Remove an archive; whether it was there."""
+        spool = self._kept.pop(name, None)
+        if spool is not None:
+            await spool.discard()
+        return spool is not None
+
+    def holds(self, name: str) -> bool:
+        """Whether an archive is there."""
+        return name in self._kept
+
+    async def buffer(self, source: IReader) -> IReader:
+        """A reader over a file with all that `source` has; the file goes with the reader."""
+        spool = self.begin()
+        try:
+            while source.remaining:
+                await spool.write(await source.read(_CHUNK))
+            await spool.flush()
+            reader: IReader = await self._storage.call(spool.reader_blocking)
+            return reader
+        finally:
+            source.close()
+            await spool.discard()
