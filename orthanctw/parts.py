@@ -63,7 +63,7 @@ from orthanctw.rest.serialisers import ResourceSerialiser
 from orthanctw.rest.site import HttpOptions, OrthancSite
 from orthanctw.rest.submission import Submission
 from orthanctw.retrieval import Retrieval, StoredObject
-from orthanctw.sending import Sender
+from orthanctw.sending import Sender, Senders
 from orthanctw.settings import Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
@@ -73,6 +73,8 @@ from orthanctw.uploads import UploadLimits, Uploads
 
 _MEGABYTE = 1024 * 1024
 DATABASE = "orthanctw.db"
+#: Seconds that the associations of a C-MOVE stay open: they end with it.
+_WHOLE_MOVE = 3600.0
 _JOB_METRICS = {
     "orthanc_jobs_pending": (JobState.PENDING,),
     "orthanc_jobs_running": (JobState.RUNNING,),
@@ -194,16 +196,17 @@ class Parts:
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
         self.transcoder = NativeTranscoder(self._storage_pool, self.dictionary)
-        self.scu = self._build_scu()
+        self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
+        self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
         self.jobs = self._build_jobs()
 
-    def _build_scu(self) -> DicomScu:
+    def _build_scu(self, threads: int, close_delay: float) -> DicomScu:
         options = self.settings.dicom
         return DicomScu(
             self._reactor,
-            threads=self.settings.orthanctw.scu_threads,
-            close_delay=self.settings.lua.dicom_association_close_delay,
+            threads=threads,
+            close_delay=close_delay,
             default_encoding=options.default_encoding,
             answers_limit=self.settings.orthanctw.scu_answers_limit,
             transcoder=self.transcoder if self.settings.transcoding.transcode_dicom_protocol else None,
@@ -270,7 +273,7 @@ class Parts:
             ),
             dimse.C_MOVE_RQ: MoveService(
                 self.retrieval,
-                self.sender,
+                self.senders,
                 self.exports,
                 remotes=self.modalities.remote_of_aet,
                 default_encoding=encoding,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from orthanctw.interfaces import IDicomScu, IStorageArea
 from orthanctw.model import Compression
@@ -40,3 +41,31 @@ class Sender:
         )
         status: int = await self._scu.store(remote, outgoing, contexts, originator)
         return status
+
+
+class Senders:
+    """Makes senders that keep their associations to themselves and end them with their work.
+
+    The requester of a C-MOVE that is its own destination (as DCMTK's ``movescu``) waits for that end.
+    """
+
+    def __init__(self, make_scu: Callable[[], IDicomScu], storage: IStorageArea) -> None:
+        self._make_scu = make_scu
+        self._storage = storage
+        self._used: set[IDicomScu] = set()
+
+    @asynccontextmanager
+    async def sender(self) -> AsyncIterator[Sender]:
+        """A sender for the length of a block."""
+        scu = self._make_scu()
+        self._used.add(scu)
+        try:
+            yield Sender(scu, self._storage)
+        finally:
+            self._used.discard(scu)
+            await scu.close()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for scu in list(self._used):
+            await scu.close()

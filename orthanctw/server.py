@@ -197,6 +197,7 @@ class Server(Parts):
             await deferLater(self._reactor, _STOP_INTERVAL)
         self.site.abort()
         self.stability.stop()
+        await self.senders.close()
         await self.scu.close()
         await self.ingest.settle()
         await self.index.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -101,9 +101,10 @@ def request_pdu(
     called: str = "ORTHANC",
     calling: str = "RAW",
     maximum_length: int = 16384,
+    roles: Mapping[str, tuple[bool, bool]] | None = None,
 ) -> bytes:
     """An A-ASSOCIATE-RQ."""
-    user = UserInformation(maximum_length=maximum_length, implementation_class_uid="1.2.3")
+    user = UserInformation(maximum_length=maximum_length, implementation_class_uid="1.2.3", roles=roles or {})
     return pdus.encode_associate_request(
         AssociateRequest(called_aet=called, calling_aet=calling, contexts=tuple(contexts), user=user)
     )

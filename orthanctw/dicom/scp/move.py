@@ -16,7 +16,7 @@ from orthanctw.exports import ExportLog
 from orthanctw.model import ResourceLevel
 from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import Retrieval, StoredObject
-from orthanctw.sending import Sender, contexts_of
+from orthanctw.sending import Sender, Senders, contexts_of
 
 log = Logger(namespace="orthanctw.dicom")
 #: Objects of one kind in a row without an answer to the C-STORE, after which others of the kind are not tried: each may
@@ -40,7 +40,7 @@ class MoveService:
     def __init__(
         self,
         retrieval: Retrieval,
-        sender: Sender,
+        senders: Senders,
         exports: ExportLog,
         *,
         remotes: Callable[[str], Remote | None],
@@ -48,7 +48,7 @@ class MoveService:
         submit: Submit | None = None,
     ) -> None:
         self._retrieval = retrieval
-        self._sender = sender
+        self._senders = senders
         self._exports = exports
         self._remotes = remotes
         self._default_encoding = default_encoding
@@ -67,10 +67,16 @@ class MoveService:
         if self._submit is not None:
             await self._submit(objects, remote, originator)
             return Outcome(counters=SubOperations(0, completed=len(objects)).counters(is_final=True))
-        return await self._move(exchange, objects, remote, originator)
+        async with self._senders.sender() as sender:
+            return await self._move(exchange, objects, sender, remote, originator)
 
     async def _move(
-        self, exchange: Exchange, objects: Sequence[StoredObject], remote: Remote, originator: Originator
+        self,
+        exchange: Exchange,
+        objects: Sequence[StoredObject],
+        sender: Sender,
+        remote: Remote,
+        originator: Originator,
     ) -> Outcome:
         operations = SubOperations(len(objects))
         contexts = contexts_of(objects)
@@ -83,7 +89,7 @@ class MoveService:
                 operations.failed(item)
                 continue
             try:
-                operations.succeeded(await self._sender.send(remote, item, contexts, originator))
+                operations.succeeded(await sender.send(remote, item, contexts, originator))
                 unanswered[kind] = 0
             except OrthancError as e:
                 log.info("C-MOVE: {id} could not be sent: {reason}", id=item.public_id, reason=str(e))
