@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zipfile
 from typing import Any, Final
 
 import numpy as np
@@ -82,19 +81,3 @@ def matlab(pixels: Array) -> bytes:
     """Text of an Octave matrix."""
     rows = ("".join(f"{value} " for value in row) for row in pixels.reshape(pixels.shape[0], -1).tolist())
     return f"double([ {'; '.join(rows)}])".encode("ascii")
-
-
-def npy_head(kind: str, shape: tuple[int, ...]) -> bytes:
-    """The head of a ``.npy`` file, version 1.0."""
-    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': ({','.join(map(str, shape))},), }}"
-    padding = -(10 + len(text) + 1) % 64
-    body = (text + " " * padding + "\n").encode("ascii")
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body
-
-
-def npz(content: bytes) -> bytes:
-    """A ``.npz`` file with the member ``arr_0``."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
-        archive.writestr("arr_0", content)
-    return buffer.getvalue()

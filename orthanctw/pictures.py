@@ -1,0 +1,149 @@
+"""Frames as pictures and as numbers: what the index knows of them, and what child processes make of it (level 4)."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from orthanctw.catalog import Catalog
+from orthanctw.dicom.display import display_of
+from orthanctw.dicom.header import Header
+from orthanctw.dicom.pixelrequest import frame_request, pixel_format
+from orthanctw.errors import BadRequest, ParameterOutOfRange, UnknownResource
+from orthanctw.interfaces import IIndex, IStorageArea
+from orthanctw.model import Attachment, AttachmentType, Resource, ResourceLevel
+from orthanctw.processes import ProcessPool
+from orthanctw.slices import in_order
+from orthanctw.threads import NamedPool
+
+_ENCAPSULATED_DOCUMENT: Final = 0x00420011
+_MIME_TYPE: Final = 0x00420012
+
+
+@attrs.frozen(kw_only=True)
+class Picture:
+    """How a frame is wanted. `kind` is preview, rendered, uint8, uint16 or int16."""
+
+    kind: str
+    mime: str
+    quality: int = 90
+    width: int | None = None
+    height: int | None = None
+    smooth: bool = True
+    window_center: float | None = None
+    window_width: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Numbers:
+    """The numbers of one frame: bytes of a numpy type, little endian, of rows, columns and channels."""
+
+    kind: str
+    shape: tuple[int, ...]
+    content: bytes
+
+
+@attrs.frozen
+class Image:
+    """An instance, ready for requests about its frames."""
+
+    header: Header
+    attachment: Attachment
+
+    @property
+    def frames(self) -> int:
+        return pixel_format(self.header).number_of_frames
+
+
+class Pictures:
+    """Asks child processes for frames."""
+
+    def __init__(
+        self, index: IIndex, catalog: Catalog, storage: IStorageArea, processes: ProcessPool, pool: NamedPool
+    ) -> None:
+        self._pool = pool
+        self._index = index
+        self._catalog = catalog
+        self._storage = storage
+        self._processes = processes
+
+    async def image(self, public_id: str) -> Image:
+        """An instance. UnknownResource when there is none."""
+        header = await self._catalog.header(public_id)
+        attachments: Mapping[int, Attachment] | None
+        attachments = await self._index.attachments(ResourceLevel.INSTANCE, public_id)
+        if not attachments or AttachmentType.DICOM not in attachments:
+            raise UnknownResource()
+        return Image(header, attachments[AttachmentType.DICOM])
+
+    async def ordered(self, public_ids: Sequence[str]) -> list[Image]:
+        """The instances of a series, from slice to slice: by their position, else by their number."""
+        instances: Sequence[Resource] = await self._index.resources(ResourceLevel.INSTANCE, tuple(public_ids))
+        return [await self.image(instance.public_id) for instance in in_order(instances)]
+
+    async def npz(self, content: bytes) -> bytes:
+        """A ``.npz`` file with the member ``arr_0``."""
+        packed: bytes = await self._pool.call(_npz, content)
+        return packed
+
+    def _request(self, image: Image, frame: int) -> dict[str, Any]:
+        path = self._storage.path(image.attachment.uuid)
+        request = frame_request(image.header, image.attachment, path, frame)
+        return {**request, "Display": display_of(image.header, frame)}
+
+    async def picture(self, image: Image, frame: int, wanted: Picture) -> bytes:
+        """A frame as an image file. BadFileFormat and the like when it cannot be decoded."""
+        request = self._request(image, frame)
+        if wanted.window_center is not None:
+            request["Display"]["Center"] = wanted.window_center
+        if wanted.window_width is not None:
+            request["Display"]["Width"] = wanted.window_width
+        request.update(
+            Kind=wanted.kind,
+            Mime=wanted.mime,
+            Quality=wanted.quality,
+            Width=wanted.width,
+            Height=wanted.height,
+            Smooth=wanted.smooth,
+        )
+        _, content = await self._processes.call("picture", request)
+        return content
+
+    async def matlab(self, image: Image, frame: int) -> bytes:
+        """A frame as text of an Octave matrix."""
+        _, content = await self._processes.call("array", {**self._request(image, frame), "Kind": "matlab"})
+        return content
+
+    async def numbers(self, image: Image, frame: int, *, rescale: bool) -> Numbers:
+        """The numbers of a frame."""
+        request = {**self._request(image, frame), "Kind": "numpy", "Rescale": rescale}
+        header, content = await self._processes.call("array", request)
+        return Numbers(kind=header["Kind"], shape=tuple(header["Shape"]), content=content)
+
+    async def raw(self, image: Image, frame: int) -> bytes:
+        """The bytes of a frame as they are stored. BadRequest without pixel data, ParameterOutOfRange for no frame."""
+        if image.header.pixels is None:
+            raise BadRequest("The instance has no pixel data")
+        pieces: Sequence[tuple[int, int]] = image.header.pixels.frame(frame)
+        if not pieces:
+            raise ParameterOutOfRange("There is no such frame")
+        return b"".join([await self._storage.read(image.attachment, offset, length) for offset, length in pieces])
+
+    async def pdf(self, image: Image) -> bytes | None:
+        """The PDF that an instance encapsulates (PS3.3 section C.24.2), or None."""
+        element = image.header.by_tag.get(_ENCAPSULATED_DOCUMENT)
+        if (image.header.text(_MIME_TYPE) or "").lower() != "application/pdf" or element is None or len(element) != 4:
+            return None
+        content: bytes = await self._storage.read(image.attachment, element[2], element[3])
+        return content
+
+
+def _npz(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("arr_0", content)
+    return buffer.getvalue()
