@@ -11,6 +11,8 @@ import attrs
 from twisted.internet.defer import DeferredSemaphore
 
 from orthanctw.acceptance import Acceptance
+from orthanctw.archives.building import Archives
+from orthanctw.archives.shelf import Shelf
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.catalog import Catalog
 from orthanctw.configuration import mac_addresses
@@ -33,6 +35,7 @@ from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.engine import JobsEngine
+from orthanctw.jobs.kinds.archive import archive_kinds
 from orthanctw.jobs.kinds.retrieve import retrieve_kinds
 from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
 from orthanctw.jobs.kinds.store import STORE, store_kind, store_parameters
@@ -49,6 +52,7 @@ from orthanctw.rest.app import RestApi
 from orthanctw.rest.authentication import Authenticator
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.resources.acceptance import AcceptanceRoutes
+from orthanctw.rest.resources.archives import ArchiveRoutes
 from orthanctw.rest.resources.attached import AttachedRoutes
 from orthanctw.rest.resources.browsing import BrowsingRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
@@ -216,6 +220,10 @@ class Parts:
 
     def _build_jobs(self) -> JobsEngine:
         options = self.settings.jobs
+        self.archives = Archives(
+            self.index, self.storage, self.transcoder, deflate=self.settings.orthanctw.archive_deflate
+        )
+        self.shelf = Shelf(self.storage, options.media_archive_size)
         operations = Operations(self.ingest, self.removal, self.index, self.names)
         engine = JobsEngine(
             self.index,
@@ -223,6 +231,7 @@ class Parts:
                 sequence_kind(operations),
                 store_kind(self.retrieval, self.sender),
                 *retrieve_kinds(self.scu, self.dictionary),
+                *archive_kinds(self.archives, self.shelf),
             ],
             clock=self._reactor,
             wall_clock=self._wall_clock,
@@ -313,6 +322,13 @@ class Parts:
                 encoder,
                 clock=self._reactor.seconds,
                 wall_clock=self._wall_clock,
+            ),
+            ArchiveRoutes(
+                self.archives,
+                self.shelf,
+                submission,
+                utf8=settings.http.zip_use_utf8,
+                is_streaming=settings.http.synchronous_zip_stream,
             ),
             *self._network_routes(submission),
         ]
