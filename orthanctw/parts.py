@@ -28,11 +28,13 @@ from orthanctw.dicom.scp.move import MoveService
 from orthanctw.dicom.scp.server import DicomServer
 from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
+from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.events import EventBus
 from orthanctw.exports import ExportLog
 from orthanctw.finder import Finder
 from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
+from orthanctw.interfaces import ISpool
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.engine import JobsEngine
 from orthanctw.jobs.kinds.archive import archive_kinds
@@ -42,8 +44,10 @@ from orthanctw.jobs.kinds.store import STORE, store_kind, store_parameters
 from orthanctw.log import LogLevels
 from orthanctw.metrics import Metrics
 from orthanctw.modalities import Modalities
-from orthanctw.model import Compression, JobState
+from orthanctw.model import Compression, JobState, Origin
 from orthanctw.names import Names
+from orthanctw.pictures import Pictures
+from orthanctw.processes import ProcessPool
 from orthanctw.queries import QueryArchive
 from orthanctw.querying import Querying
 from orthanctw.remote import Originator, Remote
@@ -57,6 +61,7 @@ from orthanctw.rest.resources.attached import AttachedRoutes
 from orthanctw.rest.resources.browsing import BrowsingRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
+from orthanctw.rest.resources.images import ImageRoutes
 from orthanctw.rest.resources.jobs import JobRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
 from orthanctw.rest.resources.queries import QueryRoutes
@@ -135,14 +140,14 @@ class Parts:
             clock=wall_clock,
         )
         self.dictionary = dictionary_of(settings)
-        self._build_domain()
-        self.acceptance = Acceptance(settings.dicom, self.modalities.all)
         self.body_limits = BodyLimits(
             maximum=0,
             threshold=own.spool_threshold_kb * 1024,
             budget=MemoryBudget(own.memory_budget_mb * _MEGABYTE),
             spool=self.storage.spool,
         )
+        self._build_domain()
+        self.acceptance = Acceptance(settings.dicom, self.modalities.all)
         self.dicom = self._build_dicom()
         self.api = self._build_api(levels, shut_down, reset)
         self.site = OrthancSite(self._http_options(settings), self.api.render, self.api.fail, reactor)
@@ -200,6 +205,14 @@ class Parts:
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
         self.transcoder = NativeTranscoder(self._storage_pool, self.dictionary)
+        self.processes = ProcessPool(
+            self._reactor,
+            ("-m", "orthanctw.dicom.pixels.child"),
+            size=own.codec_processes or os.cpu_count() or 1,
+            memory=own.codec_memory_mb * _MEGABYTE,
+            timeout=own.codec_timeout,
+        )
+        self.pictures = Pictures(self.index, self.catalog, self.storage, self.processes, self._encoder_pool)
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
@@ -216,7 +229,16 @@ class Parts:
             transcoder=self.transcoder if self.settings.transcoding.transcode_dicom_protocol else None,
             preferred_transfer_syntax=options.dicom_scu_preferred_transfer_syntax,
             maximum_length=options.maximum_pdu_length,
+            receive=self._receive,
+            limits=self.body_limits,
+            transfer_syntaxes=lambda: [uid for uid in TRANSFER_SYNTAXES if uid in self.acceptance.transfer_syntaxes],
         )
+
+    async def _receive(
+        self, content: bytes | ISpool, origin: Origin, *, announced: tuple[str, str]
+    ) -> str | None:
+        """What a C-GET of ours brings; the identifier of the instance."""
+        return (await self.ingest.store(content, origin, announced=announced)).instance
 
     def _build_jobs(self) -> JobsEngine:
         options = self.settings.jobs
@@ -311,6 +333,7 @@ class Parts:
             UploadRoutes(self.uploads),
             BrowsingRoutes(self.catalog, self.removal, serialiser, encoder),
             ContentRoutes(self.catalog, contents),
+            ImageRoutes(self.pictures, self.index),
             AttachedRoutes(self.index, self.storage, names),
             ChangeRoutes(self.index),
             SearchRoutes(self.catalog, self.finder, serialiser, encoder),

@@ -199,6 +199,7 @@ class Server(Parts):
         self.stability.stop()
         await self.senders.close()
         await self.scu.close()
+        await self.processes.close()
         await self.ingest.settle()
         await self.index.close()
         await self.storage.close()

@@ -78,6 +78,11 @@ def encode(picture: Array, mime: str, quality: int) -> bytes:
 
 
 def matlab(pixels: Array) -> bytes:
-    """Text of an Octave matrix."""
-    rows = ("".join(f"{value} " for value in row) for row in pixels.reshape(pixels.shape[0], -1).tolist())
-    return f"double([ {'; '.join(rows)}])".encode("ascii")
+    """Text of an Octave matrix; of colours, one that is put into order by Octave."""
+    if pixels.ndim == 3:
+        rows, columns, channels = pixels.shape
+        values = " ".join(map(str, pixels.reshape(-1).tolist()))
+        text = f"double(permute(reshape([ {values} ], [ {channels} {rows} {columns} ]), [ 3 2 1 ]))"
+        return text.encode("ascii")
+    lines = ("".join(f"{value} " for value in row) for row in pixels.tolist())
+    return f"double([ {'; '.join(lines)}])".encode("ascii")

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
+import attrs
 import numpy as np
 
 from orthanctw.dicom.pixels import images, render
@@ -23,7 +24,7 @@ _DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2
 
 def picture_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapping[str, Any], bytes]:
     """A frame as an image file: ``Kind`` preview, rendered, uint8, uint16 or int16; ``Mime``, ``Quality``, a box."""
-    frame = load_frame(header, payload)
+    frame = _frame(header, payload)
     display = _display(header, payload)
     kind = header["Kind"]
     if kind == "preview":
@@ -33,15 +34,13 @@ def picture_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mappin
             render.rendered(frame, display), header.get("Width"), header.get("Height"), smooth=header["Smooth"]
         )
     else:
-        if render.is_color(frame, display) and kind == "int16":
-            raise BadFileFormat("colours have no sign")
         picture = render.clipped(frame, display, kind)
     return {}, images.encode(picture, header["Mime"], header["Quality"])
 
 
 def array_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapping[str, Any], bytes]:
     """The numbers of a frame: ``Kind`` matlab, or numpy with or without ``Rescale``; colours are 8 bits."""
-    frame = load_frame(header, payload)
+    frame = _frame(header, payload)
     display = _display(header, payload)
     pixels = _numbers(frame, display)
     if header["Kind"] == "matlab":
@@ -52,6 +51,14 @@ def array_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapping[
         pixels = pixels[..., np.newaxis]
     content = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return {"Kind": _KINDS.get(content.dtype.str, content.dtype.str), "Shape": content.shape}, content.tobytes()
+
+
+def _frame(header: Mapping[str, Any], payload: bytes) -> DecodedFrame:
+    """The frame; of single bits, those that are set are 255, as Orthanc shows them."""
+    frame = load_frame(header, payload)
+    if frame.format.bits_allocated != 1:
+        return frame
+    return attrs.evolve(frame, pixels=frame.pixels.astype(np.uint8) * np.uint8(255))
 
 
 #: Types of one byte have no order, but Orthanc gives them one.

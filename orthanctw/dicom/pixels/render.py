@@ -14,10 +14,6 @@ from orthanctw.errors import BadFileFormat, ParameterOutOfRange
 Array = Any
 #: Largest side of a resized picture, in pixels.
 MAXIMUM_SIDE: Final = 16384
-#: Window of objects that have none: all of 8 bits.
-_DEFAULT_CENTER: Final = 127.5
-_DEFAULT_WIDTH: Final = 256.0
-
 
 @attrs.frozen(kw_only=True)
 class Palette:
@@ -115,9 +111,9 @@ def _eight_bits(colors: Array, bits: int) -> Array:
 
 
 def clipped(frame: DecodedFrame, display: Display, kind: str) -> Array:
-    """Values cut to the range of uint8, uint16 or int16, as they are otherwise; of colours, those of 8 bits."""
+    """Values cut to the range of uint8, uint16 or int16, as they are otherwise. BadFileFormat for colours."""
     if is_color(frame, display):
-        return _eight_bits(to_rgb(frame, display), frame.format.bits_stored)
+        raise BadFileFormat("colours are not cut")
     limits = np.iinfo(kind)
     return np.clip(np.nan_to_num(np.rint(frame.pixels)), limits.min, limits.max).astype(kind)
 
@@ -131,10 +127,12 @@ def rendered(frame: DecodedFrame, display: Display) -> Array:
     if display.center is None and display.lut is not None:
         shown = _through_table(values, display)
     else:
-        center = _DEFAULT_CENTER if display.center is None else display.center
-        width = _DEFAULT_WIDTH if display.width is None else display.width
+        # Without a window: all values that the stored bits can have, if they have no sign.
+        width = float(1 << frame.format.bits_stored) if display.width is None else display.width
+        center = float(1 << frame.format.bits_stored) / 2 if display.center is None else display.center
         shown = _WINDOWS.get(display.function, _linear)(values, center, width)
-    result = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+    # Cut, not rounded, as Orthanc does.
+    result = np.clip(shown, 0, 255).astype(np.uint8)
     return 255 - result if frame.photometric_interpretation == "MONOCHROME1" else result
 
 
@@ -147,12 +145,7 @@ def _through_table(values: Array, display: Display) -> Array:
 
 
 def _linear(values: Array, center: float, width: float) -> Array:
-    if width <= 1:
-        return np.where(values <= center - 0.5, 0.0, 255.0)
-    return ((values - (center - 0.5)) / (width - 1) + 0.5) * 255.0
-
-
-def _linear_exact(values: Array, center: float, width: float) -> Array:
+    """From 0 to 255 within the window; LINEAR is taken for LINEAR_EXACT, as Orthanc does."""
     if width <= 0:
         return np.where(values <= center, 0.0, 255.0)
     return ((values - center) / width + 0.5) * 255.0
@@ -164,7 +157,7 @@ def _sigmoid(values: Array, center: float, width: float) -> Array:
 
 _WINDOWS: Final[Mapping[str, Callable[[Array, float, float], Array]]] = {
     "LINEAR": _linear,
-    "LINEAR_EXACT": _linear_exact,
+    "LINEAR_EXACT": _linear,
     "SIGMOID": _sigmoid,
 }
 
