@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
+from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from orthanctw.errors import BadFileFormat, InexistentItem, ParameterOutOfRange
@@ -21,17 +22,25 @@ log = Logger(namespace="orthanctw.dicom")
 #: Global property of Orthanc that holds the modalities when ``DicomModalitiesInDatabase`` is true.
 MODALITIES_PROPERTY: Final = 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
+#: What problems with values that are out of range begin with.
+_RANGED: Final = ("Port: a number", "Manufacturer: one of")
 #: A private tag that Vitrea sends and nobody answers.
 _VITREA_TAG: Final = 0x56530010
 
 
 def parse_modality(value: object) -> Modality:
-    """A modality of a request. BadFileFormat, with every problem, when it cannot be used."""
+    """A modality of a request.
+
+    Raises BadFileFormat, with every problem, when it cannot be used; ParameterOutOfRange when only the values of its
+    port or manufacturer are none.
+    """
     place = Place()
     parsed = read(modality, value, place)
-    if parsed is None or place.problems:
-        raise BadFileFormat("; ".join(place.problems) or "Not a modality")
-    return parsed
+    if parsed is not None and not place.problems:
+        return parsed
+    if place.problems and all(problem.startswith(_RANGED) for problem in place.problems):
+        raise ParameterOutOfRange("; ".join(place.problems))
+    raise BadFileFormat("; ".join(place.problems) or "Not a modality")
 
 
 class Modalities:
@@ -42,6 +51,8 @@ class Modalities:
         self._in_database = network.dicom_modalities_in_database
         self._dicom = dicom
         self._known: dict[str, Modality] = {} if self._in_database else dict(network.dicom_modalities)
+        self._strange: dict[str, Any] = {}
+        self._lock = DeferredLock()
 
     async def load(self) -> None:
         """Read what the index keeps."""
@@ -50,10 +61,18 @@ class Modalities:
         text: str | None = await self._index.global_property(MODALITIES_PROPERTY)
         try:
             stored = orjson.loads(text) if text else {}
-            for name, value in stored.items():
-                self._known[name] = parse_modality(value)
-        except (ValueError, AttributeError, BadFileFormat):
+        except ValueError:
+            stored = None
+        if not isinstance(stored, dict):
             log.error("The modalities in the index cannot be read")
+            return
+        for name, value in stored.items():
+            try:
+                self._known[name] = parse_modality(value)
+            except (BadFileFormat, ParameterOutOfRange) as e:
+                # Kept as it is: another version may understand it.
+                self._strange[name] = value
+                log.error("Modality {name} in the index cannot be used: {reason}", name=name, reason=e.details)
 
     def all(self) -> Mapping[str, Modality]:
         """The modalities known now."""
@@ -67,21 +86,30 @@ class Modalities:
         return found
 
     async def put(self, name: str, value: Modality) -> None:
-        """Add or replace. ParameterOutOfRange for a name that cannot be one."""
+        """Add or replace. BadFileFormat for a name that cannot be one."""
         if not _NAME.match(name):
-            raise ParameterOutOfRange("A name has letters, digits, - and _ only")
-        await self._keep({**self._known, name: value})
+            raise BadFileFormat("A name has letters, digits, - and _ only")
+        await self._keep(name, value)
 
     async def delete(self, name: str) -> None:
         """Remove. InexistentItem when it is unknown."""
         self.get(name)
-        await self._keep({key: value for key, value in self._known.items() if key != name})
+        await self._keep(name, None)
 
-    async def _keep(self, known: dict[str, Modality]) -> None:
-        if self._in_database:
-            text = orjson.dumps({name: modality_json(value) for name, value in known.items()}).decode("utf-8")
-            await self._index.set_global_property(MODALITIES_PROPERTY, text)
-        self._known = known
+    async def _keep(self, name: str, value: Modality | None) -> None:
+        """Set or drop one; durable first."""
+        await self._lock.acquire()
+        try:
+            known = {key: other for key, other in self._known.items() if key != name}
+            if value is not None:
+                known[name] = value
+            if self._in_database:
+                self._strange.pop(name, None)
+                stored = {**self._strange, **configurations(known)}
+                await self._index.set_global_property(MODALITIES_PROPERTY, orjson.dumps(stored).decode("utf-8"))
+            self._known = known
+        finally:
+            self._lock.release()
 
     def remote(self, value: Modality, *, local_aet: str = "", timeout: int | None = None) -> Remote:
         """How a modality is addressed now."""

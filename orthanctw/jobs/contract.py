@@ -53,7 +53,7 @@ class Job(Protocol):
         """``Content``, as clients see it: JSON."""
 
     async def step(self, position: Position) -> Step:
-        """Do a piece of the work that takes well under a second.
+        """Do a piece of the work that takes well under a second, unless its kind is interruptible.
 
         A step that was interrupted by the death of the process is done again. Raises OrthancError when the job fails.
         """
@@ -73,7 +73,9 @@ class JobKind:
     """A type of jobs.
 
     `make` takes parameters and whether the job is permissive, and raises OrthancError for parameters that it cannot
-    read. Kinds that are not `is_saved` end with the process; those that are not `is_resubmitted` do not run twice.
+    read. Steps of kinds that are `is_interruptible` are cancelled when a client pauses or cancels the job: they may
+    wait for others. Kinds that are not `is_saved` end with the process; those that are not `is_resubmitted` do not run
+    twice.
     `forget` removes what jobs leave outside their position, which alone tells what that is: it is called when a job is
     forgotten, starts anew, or ends with the process.
     """
@@ -82,6 +84,7 @@ class JobKind:
     make: Callable[[Parameters, bool], Job]
     is_saved: bool = True
     is_resubmitted: bool = True
+    is_interruptible: bool = False
     forget: Callable[[Position], Awaitable[None]] | None = None
 
 

@@ -84,6 +84,8 @@ class JobsEngine:
         #: In the order of their ends.
         self._finished: dict[JobRecord, None] = {}
         self._running: dict[JobRecord, Deferred[None]] = {}
+        #: Steps that may take long, of kinds that say so.
+        self._stepping: dict[JobRecord, Deferred[Step]] = {}
         self._timers: dict[JobRecord, IDelayedCall] = {}
         self._waiters: dict[JobRecord, list[Deferred[None]]] = {}
         self._stopping = False
@@ -231,17 +233,20 @@ class JobsEngine:
         return waiter
 
     async def pause(self, record: JobRecord) -> None:
-        """Stop after the step that runs; no effect on what is paused or finished."""
+        """Stop after the step that runs, or within it; no effect on what is paused or finished."""
         await self._hold(record, JobAction.PAUSE)
 
     async def cancel(self, record: JobRecord) -> None:
-        """End as a failure, after the step that runs; no effect on what is finished."""
+        """End as a failure, after the step that runs, or within it; no effect on what is finished."""
         await self._hold(record, JobAction.CANCEL)
 
     async def _hold(self, record: JobRecord, action: JobAction) -> None:
         if record.state is JobState.RUNNING:
             if record.wish is not JobAction.CANCEL:
                 record.wish = action
+            stepping = self._stepping.pop(record, None)
+            if stepping is not None:
+                stepping.cancel()
         elif after(record.state, action) is not None:
             self._waiting.remove(record)
             self._stop_timer(record)
@@ -377,7 +382,9 @@ class JobsEngine:
         """Step after step; the last one, or None when there are more but the job is to stop."""
         due = self._clock.seconds() + _SAVE_INTERVAL
         while record.wish is None and not self._stopping:
-            step = await job.step(record.position)
+            step = await self._step(record, job)
+            if step is None:
+                return None
             record.position, record.progress = step.position, min(max(0.0, step.progress), 1.0)
             if step.result is not StepResult.CONTINUE:
                 return step
@@ -391,6 +398,21 @@ class JobsEngine:
             # Steps that wait for nothing must not keep the reactor from others.
             await deferLater(self._clock, 0)
         return None
+
+    async def _step(self, record: JobRecord, job: Job) -> Step | None:
+        """One step; None when a client has interrupted it: it is done again when the job goes on."""
+        kind = self._keeping.kind(record.kind)
+        if kind is None or not kind.is_interruptible:
+            return await job.step(record.position)
+        stepping = self._stepping[record] = Deferred.fromCoroutine(job.step(record.position))
+        try:
+            return await stepping
+        except Exception:
+            if record in self._stepping:
+                raise
+            return None
+        finally:
+            self._stepping.pop(record, None)
 
     async def _end(self, record: JobRecord) -> None:
         if record.job is None:

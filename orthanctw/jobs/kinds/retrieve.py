@@ -10,7 +10,7 @@ from orthanctw.dicom.dimse import SOME_SUB_OPERATIONS_FAILED, SUCCESS
 from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.scuqueries import parse_query
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import BadFileFormat, OrthancError
+from orthanctw.errors import BadFileFormat, OrthancError, ServiceUnavailable
 from orthanctw.interfaces import IDicomScu
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
 from orthanctw.jobs.kinds.parameters import remote_from_json
@@ -73,6 +73,9 @@ class RetrieveJob:
             status = result.status
             if status == SOME_SUB_OPERATIONS_FAILED:
                 failure = OrthancError(f"{result.failed} objects could not be sent", code=ErrorCode.NETWORK_PROTOCOL)
+        except ServiceUnavailable:
+            # It is not the peer's fault: the step is done again.
+            raise
         except OrthancError as e:
             failure, status = e, _status_of(e)
         told = {"DimseErrorStatus": status, "Query": self._shown[place], "ReceivedInstancesIds": received}
@@ -129,4 +132,7 @@ def retrieve_kinds(scu: IDicomScu, dictionary: Dictionary) -> tuple[JobKind, Job
         except (KeyError, TypeError, ValueError) as e:
             raise BadFileFormat("The parameters of the job cannot be read") from e
 
-    return JobKind(name=MOVE, make=make), JobKind(name=GET, make=make)
+    return (
+        JobKind(name=MOVE, make=make, is_interruptible=True),
+        JobKind(name=GET, make=make, is_interruptible=True),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from orthanctw.errors import BadFileFormat, OrthancError, UnknownResource
+from orthanctw.errors import BadFileFormat, OrthancError, ServiceUnavailable, UnknownResource
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
 from orthanctw.jobs.kinds.parameters import originator_of, remote_from_json, remote_to_json
 from orthanctw.model import ResourceLevel
@@ -31,6 +31,7 @@ class StoreJob:
         self._originator = originator_of(parameters)
         self._instances: Sequence[str] = parameters["Instances"]
         self._objects: dict[str, StoredObject] | None = None
+        self._contexts: Sequence[tuple[str, str]] = ()
 
     def content(self, position: Position) -> Mapping[str, Any]:
         content: dict[str, Any] = {
@@ -54,6 +55,9 @@ class StoreJob:
         if place < len(self._instances):
             try:
                 await self._send(self._instances[place])
+            except ServiceUnavailable:
+                # It is not the peer's fault: the step is done again.
+                raise
             except OrthancError:
                 if not self._permissive:
                     raise
@@ -70,10 +74,11 @@ class StoreJob:
         if self._objects is None:
             found = await self._retrieval.below([(ResourceLevel.INSTANCE, public_id) for public_id in self._instances])
             self._objects = {item.public_id: item for item in found}
+            self._contexts = contexts_of(found)
         item = self._objects.get(public_id)
         if item is None:
             raise UnknownResource("An instance was deleted meanwhile")
-        await self._sender.send(self._remote, item, contexts_of(tuple(self._objects.values())), self._originator)
+        await self._sender.send(self._remote, item, self._contexts, self._originator)
 
     async def end(self) -> None:
         # What was deleted or changed meanwhile is looked up anew.
@@ -106,4 +111,4 @@ def store_kind(retrieval: Retrieval, sender: Sender) -> JobKind:
         except (KeyError, TypeError, ValueError) as e:
             raise BadFileFormat("The parameters of the job cannot be read") from e
 
-    return JobKind(name=STORE, make=make)
+    return JobKind(name=STORE, make=make, is_interruptible=True)

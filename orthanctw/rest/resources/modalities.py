@@ -10,6 +10,7 @@ from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
 from orthanctw.dicom.scanner import scan
 from orthanctw.dicom.scuqueries import (
+    ACCESSION_NUMBER,
     LEVEL_TEXTS,
     PATIENT_ID,
     QUERY_RETRIEVE_LEVEL,
@@ -19,7 +20,7 @@ from orthanctw.dicom.scuqueries import (
     parse_query,
     template,
 )
-from orthanctw.errors import BadFileFormat, EmptyAnswer, NotImplementedHere, ParameterOutOfRange
+from orthanctw.errors import BadFileFormat, EmptyAnswer, NotImplementedHere, ParameterOutOfRange, UnknownResource
 from orthanctw.exports import ExportLog
 from orthanctw.identifiers import ORTHANC_ID_LENGTH
 from orthanctw.interfaces import IDicomScu, IIndex
@@ -41,12 +42,13 @@ _OPERATIONS: Final = (
     *("configuration", "echo", "find", "find-instance", "find-patient", "find-series", "find-study", "find-worklist"),
     *("get", "move", "query", "storage-commitment", "store", "store-straight"),
 )
-#: Keys that the older routes need: without them, or with wildcards in them, nothing is asked.
-_NEEDED: Final[Mapping[str, tuple[int, ...]]] = {
+#: Keys of which the older routes need one each: without them, or with wildcards in them, nothing is asked.
+_PATIENT_OR_REQUEST: Final = (PATIENT_ID, ACCESSION_NUMBER)
+_NEEDED: Final[Mapping[str, tuple[tuple[int, ...], ...]]] = {
     "find-patient": (),
-    "find-study": (PATIENT_ID,),
-    "find-series": (PATIENT_ID, STUDY_INSTANCE_UID),
-    "find-instance": (PATIENT_ID, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID),
+    "find-study": (_PATIENT_OR_REQUEST,),
+    "find-series": (_PATIENT_OR_REQUEST, (STUDY_INSTANCE_UID,)),
+    "find-instance": (_PATIENT_OR_REQUEST, (STUDY_INSTANCE_UID,), (SERIES_INSTANCE_UID,)),
 }
 _LEVELS: Final = {
     "find-patient": ResourceLevel.PATIENT,
@@ -66,9 +68,17 @@ def timeout_of(body: Mapping[str, Any]) -> int | None:
     return seconds
 
 
+async def needed_object(call: Call) -> dict[str, Any]:
+    """The body as a JSON object. BadFileFormat for anything else, as Orthanc has it here."""
+    value = await call.json()
+    if not isinstance(value, dict):
+        raise BadFileFormat("The body must be a JSON object")
+    return value
+
+
 async def optional_object(call: Call) -> dict[str, Any]:
     """The body as a JSON object; an empty body is an empty object."""
-    return await call.json_object() if (await call.content()).strip() else {}
+    return await needed_object(call) if (await call.content()).strip() else {}
 
 
 class ModalityRoutes:
@@ -152,7 +162,7 @@ class ModalityRoutes:
     @route("POST", "/tools/dicom-echo")
     async def echo_anybody(self, call: Call) -> Reply:
         """C-ECHO to an application entity that is not configured."""
-        body = await call.json_object()
+        body = await needed_object(call)
         names = ("AET", "Host", "Port", "Manufacturer", "UseDicomTls", "LocalAet")
         for name in ("AET", "Host"):
             field({name: body.get(name)}, name, str, "", BadFileFormat)
@@ -201,7 +211,7 @@ class ModalityRoutes:
             if level is None and len(public_id) != ORTHANC_ID_LENGTH:
                 raise BadFileFormat("Not an identifier of a resource")
             if level is None:
-                raise ParameterOutOfRange("A resource is unknown")
+                raise UnknownResource("A resource is unknown")
             found.append((level, public_id))
         return found
 
@@ -227,7 +237,7 @@ class ModalityRoutes:
     async def query(self, call: Call) -> Reply:
         """C-FIND; the answers are under ``/queries``."""
         self._modalities.get(call["id"])
-        body = await call.json_object()
+        body = await needed_object(call)
         if "Level" not in body:
             raise BadFileFormat("Field Level is missing")
         identifier = await self._queries.add(
@@ -247,9 +257,9 @@ class ModalityRoutes:
         self._modalities.get(call["id"])
         query = parse_query(await optional_object(call), self._dictionary)
         texts = {element[0]: element[2] for element in query}
-        for tag in _NEEDED[name]:
-            value = texts.get(tag, "")
-            if not isinstance(value, str) or not value or "*" in value or "?" in value:
+        for alternatives in _NEEDED[name]:
+            values = [texts.get(tag, "") for tag in alternatives]
+            if not any(isinstance(value, str) and value and not {"*", "?"} & set(value) for value in values):
                 raise EmptyAnswer(400)
         return json_reply([self._simplified(answer) for answer in await self._find(call, _LEVELS[name], query)])
 
@@ -286,7 +296,7 @@ class ModalityRoutes:
     async def move(self, call: Call) -> Reply:
         """C-MOVE, as a job."""
         self._modalities.get(call["id"])
-        body = await call.json_object()
+        body = await needed_object(call)
         remote = self._remote(call, body)
         target = field(body, "TargetAet", str, remote.local_aet, BadFileFormat)
         parameters = {"Remote": remote_to_json(remote), "Queries": self._keys(body), "TargetAet": target}
@@ -296,7 +306,7 @@ class ModalityRoutes:
     async def get(self, call: Call) -> Reply:
         """C-GET, as a job."""
         self._modalities.get(call["id"])
-        body = await call.json_object()
+        body = await needed_object(call)
         parameters = {"Remote": remote_to_json(self._remote(call, body)), "Queries": self._keys(body)}
         return await self._submission.submit(GET, parameters, body, synchronous=True)
 

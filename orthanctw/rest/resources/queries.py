@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import attrs
+
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
@@ -19,7 +21,7 @@ from orthanctw.rest.app import route
 from orthanctw.rest.call import Call, field, parse_integer
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.resources.browsing import format_of
-from orthanctw.rest.resources.modalities import identifier_json, timeout_of
+from orthanctw.rest.resources.modalities import identifier_json, needed_object, optional_object, timeout_of
 from orthanctw.rest.submission import Submission
 from orthanctw.settings.structures import RetrieveMethod
 
@@ -131,7 +133,7 @@ class QueryRoutes:
         level = _BELOW[call.path.rpartition("/")[2]]
         if level <= query.level:
             raise UnknownResource()
-        body = await call.json_object() if (await call.content()).strip() else {}
+        body = await optional_object(call)
         keys = {element[0]: element for element in parse_query(body.get("Query", {}), self._dictionary)}
         texts = query.texts(index)
         for tag in UNIQUE_KEYS[query.level]:
@@ -162,10 +164,12 @@ class QueryRoutes:
 
     async def _retrieve(self, call: Call, query: RemoteQuery, indexes: Sequence[int]) -> Reply:
         body = await _retrieve_body(call)
-        remote = query.remote
+        remote, timeout = query.remote, timeout_of(body)
         modality = self._modalities.all().get(query.modality)
         if modality is not None:
-            remote = self._modalities.remote(modality, local_aet=remote.local_aet, timeout=timeout_of(body))
+            remote = self._modalities.remote(modality, local_aet=remote.local_aet, timeout=timeout)
+        elif timeout is not None:
+            remote = attrs.evolve(remote, timeout=timeout)
         queries = [
             identifier_json(query.level, retrieve_query(query.level, query.texts(index), self._dictionary))
             for index in indexes
@@ -192,5 +196,5 @@ async def _retrieve_body(call: Call) -> dict[str, Any]:
     """The body: an object, the AE title of the target as text, or nothing."""
     text = await call.text()
     if text.startswith("{"):
-        return await call.json_object()
+        return await needed_object(call)
     return {"TargetAet": text.strip('"')} if text else {}
