@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Awaitable
 from typing import Final, Protocol, TypeVar
 
@@ -12,13 +11,12 @@ from twisted.internet.interfaces import IPushProducer
 
 from orthanctw.bodies import Body, BodyLimits
 from orthanctw.dicom.dimse import AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE, INVALID_OBJECT_INSTANCE, Command
-from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from orthanctw.dicom.filemeta import file_head
 from orthanctw.errors import OrthancError
 from orthanctw.interfaces import ISpool
 from orthanctw.model import Origin
 
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
-_PREAMBLE: Final = bytes(128) + b"DICM"
 _T = TypeVar("_T", covariant=True)
 
 
@@ -29,30 +27,6 @@ class Receive(Protocol[_T]):
         self, content: bytes | ISpool, origin: Origin, *, announced: tuple[str, str]
     ) -> Awaitable[_T]:
         """`announced` are the SOP class and instance UID of the request, which the object must have."""
-
-
-def _element(tag: int, vr: bytes, value: bytes) -> bytes:
-    if len(value) % 2:
-        value += b"\0" if vr in (b"UI", b"OB") else b" "
-    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
-    if vr == b"OB":
-        return head + struct.pack("<HI", 0, len(value)) + value
-    return head + struct.pack("<H", len(value)) + value
-
-
-def file_head(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
-    """Preamble and file meta information of a received data set (PS3.10 section 7.1)."""
-    meta = b"".join(
-        (
-            _element(0x00020001, b"OB", b"\0\1"),
-            _element(0x00020002, b"UI", sop_class.encode("ascii")),
-            _element(0x00020003, b"UI", sop_instance.encode("ascii")),
-            _element(0x00020010, b"UI", transfer_syntax.encode("ascii")),
-            _element(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
-            _element(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
-        )
-    )
-    return _PREAMBLE + _element(0x00020000, b"UL", struct.pack("<I", len(meta))) + meta
 
 
 def is_uid(text: str) -> bool:

@@ -6,7 +6,7 @@ Values are not interpreted, so that what is invalid in an object stays as it is,
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from orthanctw.dicom.dictionary import MAY_BE_SIGNED, STANDARD, Dictionary, creator_tag, is_private, reserves
@@ -34,15 +34,30 @@ _PIXEL_REPRESENTATION: Final = 0x00280103
 _KNOWN_VRS: Final = frozenset(VR_NAMES.values())
 
 
+#: Elements of the top level to put in the places of those that are there: VR and value as in the target, or None for
+#: those to leave out.
+Changes = Mapping[int, tuple[str, bytes] | None]
+
+
 def reencode(
-    data: Buffer, position: int, end: int, source: Encoding, target: Encoding, dictionary: Dictionary = STANDARD
+    data: Buffer,
+    position: int,
+    end: int,
+    source: Encoding,
+    target: Encoding,
+    dictionary: Dictionary = STANDARD,
+    changes: Changes | None = None,
 ) -> bytes:
     """The data set that lies between two positions, anew; group lengths are left out.
 
     Raises BadFileFormat when it cannot be read.
     """
     try:
-        parts, _ = _Dataset(data, source, target, dictionary).elements(position, end, 0, False)
+        dataset = _Dataset(data, source, target, dictionary)
+        if changes is None:
+            parts, _ = dataset.elements(position, end, 0, False)
+        else:
+            parts, _ = dataset.changed(position, end, changes)
     except struct.error:
         raise BadFileFormat("the data set ends within an element") from None
     return b"".join(parts)
@@ -82,6 +97,24 @@ class _Dataset:
         if delimited:
             raise BadFileFormat("the data set ends within an item")
         return parts, position
+
+    def changed(self, position: int, end: int, changes: Changes) -> tuple[list[bytes | memoryview], int]:
+        """As `elements`, of the top level, with changes."""
+        parts: list[bytes | memoryview] = []
+        new = [(tag, *change) for tag, change in sorted(changes.items(), reverse=True) if change is not None]
+        while position < end:
+            head = read_head(self._data, position, self._source)
+            if head.tag == ITEM_END:
+                break
+            while new and new[-1][0] <= head.tag:
+                parts += self._new(*new.pop())
+            position = self._element(head, end, 0, [] if head.tag in changes else parts)
+        while new:
+            parts += self._new(*new.pop())
+        return parts, position
+
+    def _new(self, tag: int, vr: str, value: bytes) -> tuple[bytes, bytes]:
+        return self._head(tag, vr, len(value)), value
 
     def _element(self, head: Head, end: int, depth: int, parts: list[bytes | memoryview]) -> int:
         vr = self._vr(head)

@@ -18,7 +18,7 @@ from orthanctw.dicom.elements import (
     EXPLICIT_LITTLE_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
 )
-from orthanctw.dicom.received import file_head
+from orthanctw.dicom.filemeta import file_head
 from orthanctw.dicom.reencode import reencode
 from orthanctw.dicom.scanner import encoding_of, inflate, meta_end
 from orthanctw.errors import InexistentFile

@@ -29,7 +29,7 @@ _SET_PARENT_DEATH_SIGNAL: Final = 1
 
 def limit_resources(memory: int) -> None:
     """Give up what a codec must not have: more memory, core files, a life after that of the server."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Ctrl-C goes to the whole group; the server ends its children itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

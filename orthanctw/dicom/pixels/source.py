@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import mmap
 import os
+import resource
+import tempfile
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any, BinaryIO, Final, Protocol
 
-from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN
+from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN, Buffer
 from orthanctw.dicom.scanner import meta_end
 from orthanctw.errors import BadFileFormat, CorruptedFile, InexistentFile
 from orthanctw.model import Compression
@@ -106,6 +110,50 @@ def read_frame(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
             pieces.append(piece)
             position = offset + length
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@contextlib.contextmanager
+def mapped_file(header: Mapping[str, Any], payload: bytes = b"") -> Iterator[Buffer]:
+    """The DICOM file that a request names as a buffer; what is compressed on the disk is inflated into another file."""
+    if not header["Path"]:
+        yield payload
+        return
+    with open_file(header) as file, contextlib.ExitStack() as stack:
+        if header["StorageCompression"] == Compression.ZLIB_WITH_SIZE:
+            folder = os.path.dirname(header.get("Output") or "") or None
+            plain: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            inflater = Inflater(file.read)
+            while chunk := inflater.read(_CHUNK):
+                plain.write(chunk)
+            plain.flush()
+        else:
+            plain = file
+        size = os.fstat(plain.fileno()).st_size
+        if size == 0:
+            yield b""
+            return
+        stack.enter_context(_more_address_space(size))
+        mapped = mmap.mmap(plain.fileno(), 0, prot=mmap.PROT_READ)
+        try:
+            yield mapped
+        finally:
+            # Views of it may hang on a traceback; it goes with them.
+            with contextlib.suppress(BufferError):
+                mapped.close()
+
+
+@contextlib.contextmanager
+def _more_address_space(size: int) -> Iterator[None]:
+    """The limit on address space is about what codecs allocate: a file that is read through it comes on top."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (soft + size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _data_of(header: Mapping[str, Any], file: BinaryIO, payload: bytes) -> _Forwards:
