@@ -81,8 +81,6 @@ def _template(rows: int, columns: int, **tags: Any) -> bytes:
     dataset.ImagePositionPatient = [0.0, 0.0, 1.0]
     dataset.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     dataset.PixelSpacing = [0.5, 0.5]
-    for name, value in tags.items():
-        setattr(dataset, name, value)
     block = dataset.private_block(0x0029, "ORTHANCTW BENCH", create=True)
     for element in range(1, 60):
         block.add_new(element, "LO", f"private value {element}")
@@ -91,6 +89,8 @@ def _template(rows: int, columns: int, **tags: Any) -> bytes:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
     dataset.RescaleIntercept, dataset.RescaleSlope = "-1024", "1"
     dataset.PixelData = os.urandom(rows * columns * 2)
+    for name, value in tags.items():
+        setattr(dataset, name, value)
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

@@ -82,8 +82,16 @@ class Pictures:
 
     async def ordered(self, public_ids: Sequence[str]) -> list[Image]:
         """The instances of a series, from slice to slice: by their position, else by their number."""
-        instances: Sequence[Resource] = await self._index.resources(ResourceLevel.INSTANCE, tuple(public_ids))
-        return [await self.image(instance.public_id) for instance in in_order(instances)]
+        ids = tuple(public_ids)
+        instances: Sequence[Resource] = await self._index.resources(ResourceLevel.INSTANCE, ids)
+        headers = await self._catalog.any_headers(ResourceLevel.INSTANCE, ids)
+        attachments = await self._index.instance_attachments(ids)
+        images = []
+        for instance in in_order(instances):
+            attachment = attachments.get(instance.public_id, {}).get(AttachmentType.DICOM)
+            if attachment is not None and instance.public_id in headers:
+                images.append(Image(headers[instance.public_id], attachment))
+        return images
 
     async def npz(self, content: bytes) -> bytes:
         """A ``.npz`` file with the member ``arr_0``."""

@@ -8,9 +8,11 @@ A child reads requests from its standard input and writes answers to its standar
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ import attrs
 import orjson
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,6 +35,8 @@ log = Logger(namespace="orthanctw.generic")
 #: Seconds that children have to end once their input is closed.
 _END_DELAY: Final = 2.0
 _COMPLAINT_LIMIT: Final = 4096
+#: What the pipe of answers holds, and how much of it is read at a time, in bytes.
+_PIPE_SIZE: Final = 1 << 20
 #: The root of the import path, so that children find this very package.
 _ROOT: Final = str(Path(__file__).resolve().parent.parent)
 
@@ -51,6 +56,20 @@ class _Request:
             caller.callback(result)
 
 
+def _read_all(reader: Any) -> Any:
+    """What a pipe holds, at once; in the place of the reader's own way."""
+    try:
+        data = os.read(reader.fileno(), _PIPE_SIZE)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return CONNECTION_LOST
+    if not data:
+        return CONNECTION_DONE
+    reader.dataReceived(data)
+    return None
+
+
 class _Child(ProcessProtocol):
     """One child: idle, or with one request."""
 
@@ -67,6 +86,14 @@ class _Child(ProcessProtocol):
         """The process; None when it has ended."""
         pid: int | None = self.transport.pid if self.transport is not None else None
         return pid
+
+    def connectionMade(self) -> None:
+        # Twisted reads 8 KB of a pipe at a time, and a pipe holds 64 KB: a frame of 1 MB would be 128 turns.
+        assert self.transport is not None
+        reader: Any = self.transport.pipes[1]  # type: ignore[attr-defined]
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(reader.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        reader.doRead = partial(_read_all, reader)
 
     def begin(self, request: _Request) -> None:
         """Send a request; the pool is told of its end."""

@@ -47,10 +47,21 @@ def array_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapping[
         return {}, images.matlab(pixels)
     if pixels.ndim == 2:
         if header["Rescale"]:
-            pixels = (pixels.astype(np.float64) * display.slope + display.intercept).astype("<f4")
+            pixels = _rescaled(pixels, display)
         pixels = pixels[..., np.newaxis]
     content = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return {"Kind": _KINDS.get(content.dtype.str, content.dtype.str), "Shape": content.shape}, content.tobytes()
+
+
+def _rescaled(pixels: Any, display: Display) -> Any:
+    """Values in the unit of the rescale tags, as floats of 32 bits."""
+    if display.slope == 1 and display.intercept == int(display.intercept) and pixels.dtype.itemsize <= 2:
+        # Whole numbers of this size are exact in 32 bits.
+        result = pixels.astype("<f4")
+        if display.intercept:
+            result += np.float32(display.intercept)
+        return result
+    return (pixels.astype(np.float64) * display.slope + display.intercept).astype("<f4")
 
 
 def _frame(header: Mapping[str, Any], payload: bytes) -> DecodedFrame:
