@@ -9,7 +9,6 @@ import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from threading import Lock
 from typing import Final
 
@@ -112,14 +111,6 @@ class Layout:
             size=member.size,
             compressed_size=member.size,
             large=member.size >= MAXIMUM_32,
-        )
-
-    def is_consistent(self) -> bool:
-        """Whether every record has the length that its place allows."""
-        return all(
-            len(self.record(number)) == after - before
-            for number, (before, after) in enumerate(pairwise(self._starts))
-            if self.data_of(number) is None
         )
 
 
