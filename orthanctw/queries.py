@@ -57,8 +57,8 @@ class QueryArchive:
         sent, dropped = query_for(level, query, self._dictionary, remote.manufacturer, normalize=normalize)
         if dropped:
             log.warn(
-                "Tags that do not belong to a query of level {level} are left out: {tags}",
-                level=level.title,
+                "Tags that do not belong to a query of {kind} level are left out: {tags}",
+                kind=level.title,
                 tags=", ".join(map(format_tag, dropped)),
             )
         found: list[Elements] = await self._scu.find(remote, sop_class_of(level), sent)
