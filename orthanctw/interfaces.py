@@ -435,5 +435,21 @@ class IDicomScu(Interface):
 class ITranscoder(Interface):
     """Changes the transfer syntax of objects."""
 
-    def transcode(outgoing: Outgoing, accepted: Sequence[str]) -> Deferred[Outgoing | None]:
-        """The object in one of the `accepted` transfer syntaxes, the first that is possible; None when none is."""
+    def transcode(
+        outgoing: Outgoing,
+        accepted: Sequence[str],
+        *,
+        quality: int | None = None,
+        allows_new_uid: bool = False,
+        spools: bool = False,
+    ) -> Deferred[Outgoing | None]:
+        """The object in one of the `accepted` transfer syntaxes, the first that is possible; None when none is.
+
+        `quality` is that of lossy JPEG and JPEG 2000, 1 to 100. What loses something makes another instance, with a
+        SOPInstanceUID of its own, and is only possible with `allows_new_uid`. With `spools` the result may be a
+        temporary file, which the caller has removed by `release`; else it is in memory. Raises BadFileFormat when the
+        object cannot be read.
+        """
+
+    def release(outgoing: Outgoing) -> None:
+        """Remove a temporary file that `transcode` has made; nothing happens to any other object."""

@@ -28,6 +28,7 @@ from orthanctw.dicom.scp.move import MoveService
 from orthanctw.dicom.scp.server import DicomServer
 from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
+from orthanctw.dicom.transcoder import CodecTranscoder
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.events import EventBus
 from orthanctw.exports import ExportLog
@@ -204,7 +205,14 @@ class Parts:
         )
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
-        self.transcoder = NativeTranscoder(self._storage_pool, self.dictionary)
+        self._build_images()
+        self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
+        self.sender = Sender(self.scu, self.storage)
+        self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
+        self.jobs = self._build_jobs()
+
+    def _build_images(self) -> None:
+        own = self.settings.orthanctw
         self.processes = ProcessPool(
             self._reactor,
             ("-m", "orthanctw.dicom.pixels.child"),
@@ -212,11 +220,15 @@ class Parts:
             memory=own.codec_memory_mb * _MEGABYTE,
             timeout=own.codec_timeout,
         )
+        self.transcoder = CodecTranscoder(
+            self.processes,
+            self._storage_pool,
+            NativeTranscoder(self._storage_pool, self.dictionary),
+            self.storage.spool_path,
+            quality=self.settings.transcoding.dicom_lossy_transcoding_quality,
+            threshold=own.spool_threshold_kb * 1024,
+        )
         self.pictures = Pictures(self.index, self.catalog, self.storage, self.processes, self._encoder_pool)
-        self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
-        self.sender = Sender(self.scu, self.storage)
-        self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
-        self.jobs = self._build_jobs()
 
     def _build_scu(self, threads: int, close_delay: float) -> DicomScu:
         options = self.settings.dicom

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -45,13 +45,19 @@ Answer = tuple[Mapping[str, Any], bytes]
 
 @attrs.define(eq=False)
 class _Request:
-    """What is asked of a child (header and payload), and who waits for the answer."""
+    """What is asked of a child (header and payload), and who waits for the answer.
+
+    `unclaimed` is called when there is an end that nobody waits for.
+    """
 
     key: tuple[bytes, bytes]
+    unclaimed: Callable[[], None] | None = None
     callers: list[Deferred[Answer]] = attrs.field(factory=list)
 
     def finish(self, result: Answer | Failure) -> None:
         callers, self.callers = self.callers, []
+        if not callers and self.unclaimed is not None:
+            self.unclaimed()
         for caller in callers:
             caller.callback(result)
 
@@ -241,12 +247,19 @@ class ProcessPool:
         """Processes of the children that take requests."""
         return [child.pid for child in (*self._idle, *self._busy) if child.pid is not None]
 
-    def call(self, operation: str, header: Mapping[str, Any], payload: bytes = b"") -> Deferred[Answer]:
+    def call(
+        self,
+        operation: str,
+        header: Mapping[str, Any],
+        payload: bytes = b"",
+        *,
+        unclaimed: Callable[[], None] | None = None,
+    ) -> Deferred[Answer]:
         """Have a child carry out an operation; its answer. Callers that ask for the same share the work.
 
         Fails with the OrthancError of the child, with one of code TIMEOUT after the time limit, NOT_ENOUGH_MEMORY when
         the child dies, ServiceUnavailable when the pool is closed. Cancelled by all of its callers, a request that
-        waits is dropped.
+        waits is dropped; one that runs goes on, and `unclaimed` is called at its end, to remove what it has made.
         """
         if self._closed is not None:
             return fail(ServiceUnavailable("The server is stopping"))
@@ -256,7 +269,7 @@ class ProcessPool:
         key = (raw, payload)
         request = self._shared.get(key)
         if request is None:
-            request = self._shared[key] = _Request(key)
+            request = self._shared[key] = _Request(key, unclaimed)
             self._waiting[request] = None
         caller: Deferred[Answer] = Deferred(lambda cancelled: self._leave(request, cancelled))
         request.callers.append(caller)

@@ -51,13 +51,17 @@ class Originator:
 
 @attrs.frozen(kw_only=True)
 class Outgoing:
-    """An object to send: the file in the storage area, or its bytes, and what its header says of it."""
+    """An object to send: the file in the storage area, or its bytes, and what its header says of it.
+
+    A file that `is_temporary` is there for this value alone; `ITranscoder.release` removes it.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax: str
     path: str = ""
     content: bytes = b""
+    is_temporary: bool = False
 
 
 class RetrieveLevel(enum.Enum):

@@ -55,7 +55,7 @@ class UncompressedTranscoder:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
 
-    def transcode(self, outgoing: Outgoing, accepted: Any) -> Deferred[Outgoing | None]:
+    def transcode(self, outgoing: Outgoing, accepted: Any, **options: Any) -> Deferred[Outgoing | None]:
         self.asked.append(tuple(accepted))
         if IMPLICIT not in accepted:
             return succeed(None)
@@ -71,6 +71,9 @@ class UncompressedTranscoder:
                 content=buffer.getvalue(),
             )
         )
+
+    def release(self, outgoing: Outgoing) -> None:
+        pass
 
 
 class EchoTests(ScuCase):

@@ -5,20 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from orthanctw.dicom.dictionary import STANDARD, Dictionary
-from orthanctw.dicom.elements import (
-    DEFLATED_LITTLE_ENDIAN,
-    EXPLICIT_BIG_ENDIAN,
-    EXPLICIT_LITTLE_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
-)
+from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN
 from orthanctw.dicom.filemeta import file_head
+from orthanctw.dicom.pixels.syntaxes import NATIVE
 from orthanctw.dicom.reencode import reencode
 from orthanctw.dicom.scanner import encoding_of, inflate, meta_end
 from orthanctw.errors import InexistentFile
@@ -26,27 +21,36 @@ from orthanctw.interfaces import ITranscoder
 from orthanctw.remote import Outgoing
 from orthanctw.threads import NamedPool
 
-#: Pixels lie in all of these as they are, but for the order of bytes.
-NATIVE: Final = frozenset(
-    (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, DEFLATED_LITTLE_ENDIAN)
-)
-
 
 @implementer(ITranscoder)
 class NativeTranscoder:
-    """Encodes data sets anew, on a thread of `pool`; `dictionary` tells the VRs of those that do not."""
+    """Encodes data sets anew, on a thread of `pool`; `dictionary` tells the VRs of those that do not.
+
+    Nothing is lost, and results are in memory, whatever is asked for.
+    """
 
     def __init__(self, pool: NamedPool, dictionary: Dictionary = STANDARD) -> None:
         self._pool = pool
         self._dictionary = dictionary
 
-    def transcode(self, outgoing: Outgoing, accepted: Sequence[str]) -> Deferred[Outgoing | None]:
+    def transcode(
+        self,
+        outgoing: Outgoing,
+        accepted: Sequence[str],
+        *,
+        quality: int | None = None,
+        allows_new_uid: bool = False,
+        spools: bool = False,
+    ) -> Deferred[Outgoing | None]:
         if outgoing.transfer_syntax in accepted:
             return succeed(outgoing)
         wanted = next((uid for uid in accepted if uid in NATIVE), None)
         if wanted is None or outgoing.transfer_syntax not in NATIVE:
             return succeed(None)
         return self._pool.call(encode_anew, outgoing, wanted, self._dictionary)
+
+    def release(self, outgoing: Outgoing) -> None:
+        """There is nothing to remove."""
 
 
 def encode_anew(outgoing: Outgoing, transfer_syntax: str, dictionary: Dictionary = STANDARD) -> Outgoing:

@@ -381,7 +381,7 @@ class Transcoding:
         "DicomLossyTranscodingQuality",
         unsigned("unsigned 1..100", 1, 100),
         90,
-        LATER,
+        WORKS,
         "Quality of lossy JPEG, in percent",
     )
     maximum_concurrent_dcmtk_transcoders: int = option(

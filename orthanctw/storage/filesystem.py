@@ -174,6 +174,10 @@ class FilesystemStorage:
     def spool(self, *, is_object: bool = True) -> ISpool:
         return Spool(self._new_spool_path(), self._pool.call, self._md5 and is_object)
 
+    def spool_path(self) -> str:
+        """A path for a file that somebody else makes and removes; the next start removes what is left."""
+        return self._new_spool_path()
+
     def _new_spool_path(self) -> str:
         return os.path.join(self._spool, secrets.token_hex(16))
 

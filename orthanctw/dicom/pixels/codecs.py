@@ -17,19 +17,21 @@ from orthanctw.dicom.pixels.streams import (
     jpeg_facts,
     jpegxl_facts,
 )
+from orthanctw.dicom.pixels.syntaxes import (
+    HTJ2K,
+    JPEG_2000,
+    JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    JPEG_EXTENDED,
+    JPEG_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    JPEG_LS_LOSSLESS,
+    JPEG_LS_NEAR_LOSSLESS,
+    JPEG_XL,
+    RLE,
+)
 from orthanctw.errors import BadFileFormat, NotImplementedHere
 
-JPEG_BASELINE: Final = "1.2.840.10008.1.2.4.50"
-JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
-JPEG_LOSSLESS: Final = "1.2.840.10008.1.2.4.57"
-JPEG_LOSSLESS_SV1: Final = "1.2.840.10008.1.2.4.70"
-JPEG_LS_LOSSLESS: Final = "1.2.840.10008.1.2.4.80"
-JPEG_LS_NEAR_LOSSLESS: Final = "1.2.840.10008.1.2.4.81"
-JPEG_2000_LOSSLESS: Final = "1.2.840.10008.1.2.4.90"
-JPEG_2000: Final = "1.2.840.10008.1.2.4.91"
-RLE: Final = "1.2.840.10008.1.2.5"
-_HTJ2K: Final = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
-_JPEG_XL: Final = ("1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112")
 #: Streams of lossy JPEG have two bits at least for each block of 64 samples, some of which are subsampled.
 _DCT_RATIO: Final = 64 * 8
 #: Predictive coding has one bit at least for each sample.
@@ -163,7 +165,7 @@ DECODERS: Final[Mapping[str, tuple[str, Decode]]] = {
     JPEG_LS_NEAR_LOSSLESS: ("JPEGLS", _decode_jpegls),
     JPEG_2000_LOSSLESS: ("JPEG2K", _decode_jpeg2000),
     JPEG_2000: ("JPEG2K", _decode_jpeg2000),
-    **dict.fromkeys(_HTJ2K, ("JPEG2K", _decode_jpeg2000)),
-    **dict.fromkeys(_JPEG_XL, ("JPEGXL", _decode_jpegxl)),
+    **dict.fromkeys(HTJ2K, ("JPEG2K", _decode_jpeg2000)),
+    **dict.fromkeys(JPEG_XL, ("JPEGXL", _decode_jpegxl)),
     RLE: ("PACKBITS", _decode_rle),
 }

@@ -9,7 +9,10 @@ from typing import Any, Final
 import attrs
 import numpy as np
 
-from orthanctw.dicom.pixels.codecs import (
+from orthanctw.dicom.pixels.codecs import available
+from orthanctw.dicom.pixels.model import PixelFormat
+from orthanctw.dicom.pixels.rle import encode_rle
+from orthanctw.dicom.pixels.syntaxes import (
     JPEG_2000,
     JPEG_2000_LOSSLESS,
     JPEG_BASELINE,
@@ -19,14 +22,9 @@ from orthanctw.dicom.pixels.codecs import (
     JPEG_LS_LOSSLESS,
     JPEG_LS_NEAR_LOSSLESS,
     RLE,
-    available,
 )
-from orthanctw.dicom.pixels.model import PixelFormat
-from orthanctw.dicom.pixels.rle import encode_rle
 from orthanctw.errors import BadFileFormat
 
-#: Transfer syntaxes that lose something.
-LOSSY: Final = frozenset({JPEG_BASELINE, JPEG_EXTENDED, JPEG_LS_NEAR_LOSSLESS, JPEG_2000})
 #: How much a sample may change by near-lossless coding: what DCMTK takes unless told otherwise.
 NEAR_LOSSLESS_ERROR: Final = 2
 #: Selection values of lossless JPEG (ISO 10918-1 table H.1): 1 is the one of its own syntax.
@@ -66,7 +64,7 @@ def encoder_for(
 
     `quality` is 1 to 100, for what is lossy.
     """
-    make = _ENCODERS.get(transfer_syntax)
+    make = ENCODERS.get(transfer_syntax)
     if make is None or frame_format.is_float or frame_format.bits_allocated % 8:
         return None
     return make(transfer_syntax, frame_format, photometric_interpretation, quality)
@@ -229,7 +227,8 @@ def without_segments(stream: bytes, unwanted: int) -> bytes:
     return b"".join([*kept, stream[position:]])
 
 
-_ENCODERS: Final[Mapping[str, Callable[[str, PixelFormat, str, int], Encoder | None]]] = {
+#: By transfer syntax: makes an encoder, when the syntax can hold such frames.
+ENCODERS: Final[Mapping[str, Callable[[str, PixelFormat, str, int], Encoder | None]]] = {
     JPEG_BASELINE: _jpeg_lossy,
     JPEG_EXTENDED: _jpeg_lossy,
     JPEG_LOSSLESS: _jpeg_lossless,
@@ -240,5 +239,3 @@ _ENCODERS: Final[Mapping[str, Callable[[str, PixelFormat, str, int], Encoder | N
     JPEG_2000: _jpeg_2000,
     RLE: _rle,
 }
-#: Compressed transfer syntaxes that objects can be transcoded to.
-ENCODABLE: Final = frozenset(_ENCODERS)

@@ -14,9 +14,6 @@ import numpy as np
 
 from orthanctw.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
-    EXPLICIT_BIG_ENDIAN,
-    EXPLICIT_LITTLE_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
     ITEM,
     PIXEL_DATA,
     SEQUENCE_END,
@@ -27,19 +24,16 @@ from orthanctw.dicom.elements import (
 from orthanctw.dicom.filemeta import file_head
 from orthanctw.dicom.frames import PixelFacts
 from orthanctw.dicom.pixelrequest import content_request, pixel_format
-from orthanctw.dicom.pixels.codecs import DECODERS
 from orthanctw.dicom.pixels.decode import check_format, decode_frame
-from orthanctw.dicom.pixels.encode import ENCODABLE, LOSSY, Encoder, encoder_for
+from orthanctw.dicom.pixels.encode import Encoder, encoder_for
 from orthanctw.dicom.pixels.model import DecodedFrame, PixelFormat
 from orthanctw.dicom.pixels.sink import Sink
 from orthanctw.dicom.pixels.source import mapped_file
+from orthanctw.dicom.pixels.syntaxes import DECODABLE, ENCODABLE, LOSSY, NATIVE
 from orthanctw.dicom.reencode import Changes, reencode
 from orthanctw.dicom.scanner import ScannedFile, encoding_of, inflate, meta_end, scan
 from orthanctw.errors import BadFileFormat
 
-NATIVE: Final = frozenset(
-    (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN, DEFLATED_LITTLE_ENDIAN)
-)
 _CHUNK: Final = 1 << 20
 #: Frames that are encoded stay in memory up to so many bytes.
 _MEMORY: Final = 16 << 20
@@ -129,7 +123,7 @@ def _work_for(source: _Object, target: str, quality: int, allows_new_uid: bool) 
     is_native = not (scanned.pixels and scanned.pixels.encapsulated)
     if target in NATIVE and is_native:
         return lambda sink: _write_native(source, target, sink)
-    is_known = is_native or scanned.transfer_syntax in DECODERS
+    is_known = is_native or scanned.transfer_syntax in DECODABLE
     is_image = scanned.pixels is not None
     if not is_known or not is_image or target not in ENCODABLE | NATIVE or (target in LOSSY and not allows_new_uid):
         return None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
+from typing import BinaryIO, Final
 
 import attrs
 from twisted.logger import Logger
@@ -12,10 +13,10 @@ from orthanctw.dicom import dimse
 from orthanctw.dicom.scanner import meta_end
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
-from orthanctw.errors import OrthancError
+from orthanctw.errors import InexistentFile, OrthancError
 from orthanctw.exports import ExportLog
-from orthanctw.interfaces import IReader, IStorageArea, ITranscoder
-from orthanctw.model import ResourceLevel
+from orthanctw.interfaces import IStorageArea, ITranscoder
+from orthanctw.model import Compression, ResourceLevel
 from orthanctw.remote import Outgoing
 from orthanctw.retrieval import Retrieval, StoredObject
 
@@ -79,20 +80,36 @@ class GetService:
         if transfer_syntax == item.transfer_syntax:
             reader = await self._storage.reader(item.attachment)
             try:
-                return await self._store(exchange, item, context_id, _FileData(reader).next)
+                return await self._store(exchange, item, context_id, _FileData(reader.read).next)
             finally:
                 reader.close()
-        content = await self._storage.read(item.attachment)
+        is_plain = item.attachment.compression is Compression.NONE
         outgoing = Outgoing(
             sop_class_uid=item.sop_class_uid,
             sop_instance_uid=item.sop_instance_uid,
             transfer_syntax=item.transfer_syntax,
-            content=content,
+            path=self._storage.path(item.attachment.uuid) if is_plain else "",
+            content=b"" if is_plain else await self._storage.read(item.attachment),
         )
-        transcoded: Outgoing | None = await self._transcoder.transcode(outgoing, (transfer_syntax,))
+        transcoded: Outgoing | None = await self._transcoder.transcode(outgoing, (transfer_syntax,), spools=True)
         if transcoded is None:
             raise OrthancError("the peer does not take this transfer syntax")
-        return await self._store(exchange, item, context_id, _bytes_of(transcoded.content))
+        try:
+            return await self._send_transcoded(exchange, item, context_id, transcoded)
+        finally:
+            self._transcoder.release(transcoded)
+
+    async def _send_transcoded(
+        self, exchange: Exchange, item: StoredObject, context_id: int, transcoded: Outgoing
+    ) -> int:
+        if not transcoded.path:
+            return await self._store(exchange, item, context_id, _bytes_of(transcoded.content))
+        file = await self._storage.call(_opened, transcoded.path)
+        try:
+            read = partial(self._storage.call, file.read)
+            return await self._store(exchange, item, context_id, _FileData(read).next)
+        finally:
+            await self._storage.call(file.close)
 
     async def _store(
         self, exchange: Exchange, item: StoredObject, context_id: int, data: Callable[[], Awaitable[bytes]]
@@ -118,17 +135,24 @@ class GetService:
 class _FileData:
     """The data set of a file, piece by piece."""
 
-    def __init__(self, reader: IReader) -> None:
-        self._reader = reader
+    def __init__(self, read: Callable[[int], Awaitable[bytes]]) -> None:
+        self._read = read
         self._started = False
 
     async def next(self) -> bytes:
         """The next piece; empty at the end."""
-        data: bytes = await self._reader.read(_CHUNK)
+        data: bytes = await self._read(_CHUNK)
         if not self._started:
             self._started = True
             return data[meta_end(data) :]
         return data
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError:
+        raise InexistentFile("a transcoded object is gone") from None
 
 
 def _bytes_of(content: bytes) -> Callable[[], Awaitable[bytes]]:
