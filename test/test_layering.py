@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,8 @@ LEVELS = {
     "orthanctw/editing": 4,
     "orthanctw/exports": 4,
     "orthanctw/modalities": 4,
+    "orthanctw/pictures": 4,
+    "orthanctw/slices": 4,
     "orthanctw/queries": 4,
     "orthanctw/querying": 4,
     "orthanctw/retrieval": 4,
@@ -145,3 +149,12 @@ class LayeringTests(SynchronousTestCase):
             if "from twisted.internet import reactor" in path.read_text("utf-8") and module_name(path) not in allowed
         ]
         self.assertEqual(wrong, [])
+
+    def test_heavy_packages_are_imported_when_needed(self) -> None:
+        """A server starts without the packages that double the time of a start; who needs them waits for them."""
+        program = (
+            "import sys, orthanctw.server;"
+            "print([name for name in ('numpy', 'pydicom', 'pynetdicom', 'PIL') if name in sys.modules])"
+        )
+        ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+        self.assertEqual(ran.stdout.strip(), "[]")

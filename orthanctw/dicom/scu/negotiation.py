@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Final
 
-import attrs
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
@@ -23,6 +22,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from orthanctw.dicom.scu.failures import PeerFailure, telling
 from orthanctw.dicom.scu.link import Link
+from orthanctw.dicom.scu.proposals import Proposal
 from orthanctw.dicom.scu.wire import Cancelled, Wire, connect, deadline_after, seconds_until
 from orthanctw.remote import Remote
 
@@ -36,15 +36,7 @@ _NOWHERE: Final = "127.0.0.1"
 _ESTABLISHED: Final = "Sta6"
 
 
-@attrs.frozen
-class Proposal:
-    """A presentation context to propose."""
-
-    abstract_syntax: str
-    transfer_syntaxes: tuple[str, ...]
-
-
-def silence_libraries() -> None:
+def _silence_libraries() -> None:
     """Set what pynetdicom and pydicom have as options of the process: their logs and warnings show what peers send."""
     _config.LOG_HANDLER_LEVEL = "none"
     for name in ("pynetdicom", "pydicom"):
@@ -53,6 +45,9 @@ def silence_libraries() -> None:
         logger.setLevel(logging.CRITICAL + 1)
     for module in (r"pydicom\b", r"pynetdicom\b"):
         warnings.filterwarnings("ignore", module=module)
+
+
+_silence_libraries()
 
 
 class _Socket(AssociationSocket):

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 
 from orthanctw.dicom.elements import EXPLICIT_BIG_ENDIAN, EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 from orthanctw.dicom.scanner import meta_end
-from orthanctw.dicom.scu.negotiation import Proposal
+from orthanctw.dicom.scu.proposals import Proposal
 from orthanctw.errors import CorruptedFile, InexistentFile
 from orthanctw.remote import Outgoing
 

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 
 from orthanctw.dicom.scu.failures import PeerFailure, StatusFailure
 from orthanctw.dicom.scu.link import Link
-from orthanctw.dicom.scu.negotiation import Proposal, associate
 from orthanctw.dicom.scu.operations import NotAccepted
+from orthanctw.dicom.scu.proposals import Proposal
 from orthanctw.dicom.scu.wire import Cancelled
 from orthanctw.errors import OrthancError
 from orthanctw.remote import Remote
@@ -89,6 +89,9 @@ class Associations:
                 if link.wire.sent and not repeatable:
                     raise
                 log.debug("An association of {aet} had ended; another one is made", aet=remote.aet)
+        # Late: pynetdicom brings pydicom and numpy with it, which would double the time that a start takes.
+        from orthanctw.dicom.scu.negotiation import associate
+
         link = associate(remote, proposals, cancelled, tls=self._tls, maximum_length=self._maximum_length)
         log.info("Association with {aet} made: {count} contexts", aet=remote.aet, count=len(link.contexts))
         return self._use(link, remote, operation, cancelled)

@@ -20,7 +20,6 @@ from orthanctw.dicom.encoding import term_of
 from orthanctw.dicom.received import Receive
 from orthanctw.dicom.scu.failures import PeerFailure
 from orthanctw.dicom.scu.link import Link
-from orthanctw.dicom.scu.negotiation import Proposal, silence_libraries
 from orthanctw.dicom.scu.objects import storage_proposals
 from orthanctw.dicom.scu.operations import (
     Finding,
@@ -30,6 +29,7 @@ from orthanctw.dicom.scu.operations import (
     echo,
 )
 from orthanctw.dicom.scu.pool import Associations, release
+from orthanctw.dicom.scu.proposals import Proposal
 from orthanctw.dicom.scu.quirks import adapt_query
 from orthanctw.dicom.scu.retrieve import Retrieval, RetrievalServices
 from orthanctw.dicom.scu.wire import Cancelled
@@ -105,7 +105,6 @@ class DicomScu:
         maximum_length: int = 16384,
         clock: IReactorTime | None = None,
     ) -> None:
-        silence_libraries()
         self._reactor = reactor
         self._clock = clock or reactor
         self._default_encoding = default_encoding
@@ -198,8 +197,8 @@ class DicomScu:
             accepted = sorted(e.transfer_syntaxes, key=lambda syntax: syntax != self._preferred)
         if not accepted:
             raise PeerFailure(f"{remote.aet} does not take objects of SOP class {outgoing.sop_class_uid}")
-        other = await transcoder.transcode(outgoing, accepted) if transcoder is not None else None
-        if other is None:
+        other = await transcoder.transcode(outgoing, accepted, spools=True) if transcoder is not None else None
+        if transcoder is None or other is None:
             raise PeerFailure(
                 f"{remote.aet} does not take transfer syntax {outgoing.transfer_syntax}, and the object cannot be "
                 "transcoded for it"
@@ -208,6 +207,8 @@ class DicomScu:
             return await self._run(remote, proposals, Storing(other, originator), repeatable=False)
         except NotAccepted:
             raise PeerFailure(f"{remote.aet} does not take transfer syntax {other.transfer_syntax}") from None
+        finally:
+            transcoder.release(other)
 
     def get(
         self,
