@@ -313,7 +313,19 @@ class GetTest(RetrieveCase):
 
         # A compressed object goes as it is, to who takes that.
         self.assertEqual(await in_thread(ask, _JPEG), (0, [without_meta(jpeg)]))
-        self.assertEqual(await in_thread(ask, EXPLICIT), (0xA702, []))
+
+    async def test_leaving_within_an_object(self) -> None:
+        """A peer that leaves before it has read all of an object leaves nothing behind."""
+        await self.client.store(LargeObject(4).head + bytes(4 << 21))
+
+        def ask() -> None:
+            with AskingPeer(self.dicom_port, reads_little=True, **GETTING) as peer:
+                peer.send(request(GET, STUDY))
+                peer.pdu()
+                peer.pdu()
+
+        await in_thread(ask)
+        await self.until(lambda: not self.server.dicom._connections)
 
     async def test_file_that_is_gone(self) -> None:
         """An object whose file is gone has failed, alone."""
