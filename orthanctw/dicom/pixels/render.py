@@ -148,7 +148,8 @@ def _linear(values: Array, center: float, width: float) -> Array:
     """From 0 to 255 within the window; LINEAR is taken for LINEAR_EXACT, as Orthanc does."""
     if width <= 0:
         return np.where(values <= center, 0.0, 255.0)
-    return ((values - center) / width + 0.5) * 255.0
+    # In this order what can be exact is exact, before it is cut.
+    return (values - (center - width / 2)) * 255.0 / width
 
 
 def _sigmoid(values: Array, center: float, width: float) -> Array:

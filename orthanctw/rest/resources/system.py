@@ -17,6 +17,7 @@ _EXPLORER = {
     "explorer.html": "text/html",
     "explorer.js": "application/javascript",
     "images/favicon.ico": "image/svg+xml",
+    "images/unsupported.png": "image/png",
 }
 #: The page loads nothing from elsewhere.
 _POLICY = ("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'")
