@@ -123,6 +123,8 @@ def _decode_jpeg(package: Any, frame_format: PixelFormat, data: bytes) -> Decode
 def _decode_jpegls(package: Any, frame_format: PixelFormat, data: bytes) -> Decoded:
     facts = jpeg_facts(data)
     _check(facts, frame_format, data)
+    # Without its end the decoder looks for seconds.
+    check_jpeg_end(data)
     pixels = _called(package.jpegls_decode, data)
     photometric = frame_format.photometric_interpretation
     return Decoded(pixels=pixels, photometric_interpretation=photometric, precision=facts.precision)
