@@ -344,7 +344,7 @@ class Parts:
             ),
             UploadRoutes(self.uploads),
             BrowsingRoutes(self.catalog, self.removal, serialiser, encoder),
-            ContentRoutes(self.catalog, contents),
+            ContentRoutes(self.catalog, contents, self.transcoder),
             ImageRoutes(self.pictures, self.index),
             AttachedRoutes(self.index, self.storage, names),
             ChangeRoutes(self.index),

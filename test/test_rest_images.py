@@ -361,3 +361,35 @@ class NumbersTest(ImageCase):
 
 def _has(name: str) -> bool:
     return pydicom.data.get_testdata_file(name, download=False) is not None
+
+
+class TranscodedFileTest(ImageCase):
+    """Files in another transfer syntax."""
+
+    async def test_lossless(self) -> None:
+        """The file is given in the syntax that is asked for, with the same pixels and the same instance."""
+        data = sample("CT_small.dcm")
+        expected = pydicom.dcmread(io.BytesIO(data))
+        instance = await self.store(data)
+        for uid in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.5"):
+            answer = await self.client.get(f"{instance}/file?transcode={uid}")
+            self.assertEqual((answer.status, answer.headers["content-type"]), (200, "application/dicom"))
+            file = pydicom.dcmread(io.BytesIO(answer.body))
+            self.assertEqual((file.file_meta.TransferSyntaxUID, file.SOPInstanceUID), (uid, expected.SOPInstanceUID))
+            np.testing.assert_array_equal(file.pixel_array, expected.pixel_array)
+
+    async def test_lossy(self) -> None:
+        """What loses something is another instance."""
+        instance = await self.store(sample("CT_small.dcm"))
+        answer = await self.client.get(f"{instance}/file?transcode=1.2.840.10008.1.2.4.91&lossy-quality=50")
+        file = pydicom.dcmread(io.BytesIO(answer.body))
+        self.assertEqual(file.LossyImageCompression, "01")
+        self.assertNotEqual(file.SOPInstanceUID, pydicom.dcmread(io.BytesIO(sample("CT_small.dcm"))).SOPInstanceUID)
+
+    async def test_refusals(self) -> None:
+        """Syntaxes that do not exist or cannot hold the object, and qualities that do not exist, are refused."""
+        instance = await self.store(sample("CT_small.dcm"))
+        for query in ("transcode=1.2.3", "transcode=", "transcode=1.2.840.10008.1.2.4.50"):
+            self.assertEqual((await self.client.get(f"{instance}/file?{query}")).status, 400, query)
+        path = f"{instance}/file?transcode=1.2.840.10008.1.2.4.91&lossy-quality=101"
+        self.assertError(await self.client.get(path), 400, 3)

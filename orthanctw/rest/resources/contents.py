@@ -9,6 +9,12 @@ from orthanctw.contents import Contents
 from orthanctw.dicom.content import Children
 from orthanctw.dicom.header import Header
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, meta_tags, tags
+from orthanctw.dicom.uids import TRANSFER_SYNTAXES
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import OrthancError, ParameterOutOfRange
+from orthanctw.interfaces import ITranscoder
+from orthanctw.model import Attachment, Compression
+from orthanctw.remote import Outgoing
 from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
 from orthanctw.rest.ranges import file_reply
@@ -23,9 +29,10 @@ def _tags_reply(header: Header, form: TagFormat, options: FormOptions, whole: bo
 class ContentRoutes:
     """Reading instances."""
 
-    def __init__(self, catalog: Catalog, contents: Contents) -> None:
+    def __init__(self, catalog: Catalog, contents: Contents, transcoder: ITranscoder) -> None:
         self._catalog = catalog
         self._contents = contents
+        self._transcoder = transcoder
         self._options = FormOptions(dictionary=catalog.dictionary)
 
     @route("GET", "/instances/<id>/tags")
@@ -82,7 +89,34 @@ class ContentRoutes:
         """The DICOM file, as received."""
         public_id = call["id"]
         attachment = await self._contents.attachment(public_id)
-        name = call.arguments.get("filename", f"{public_id}.dcm")
-        return await file_reply(
-            self._contents.storage, attachment, call, DICOM, (content_disposition(name),)
+        headers = (content_disposition(call.arguments.get("filename", f"{public_id}.dcm")),)
+        if "transcode" in call.arguments:
+            return Reply(await self._transcoded(call, attachment), DICOM, headers=headers)
+        return await file_reply(self._contents.storage, attachment, call, DICOM, headers)
+
+    async def _transcoded(self, call: Call, attachment: Attachment) -> bytes:
+        """The file in the transfer syntax that the client names."""
+        wanted = call.arguments["transcode"]
+        if wanted not in TRANSFER_SYNTAXES:
+            raise ParameterOutOfRange("Unknown transfer syntax in argument transcode")
+        quality = call.integer("lossy-quality")
+        if quality is not None and not 1 <= quality <= 100:
+            raise ParameterOutOfRange("lossy-quality is 1 to 100")
+        header = await self._catalog.header(call["id"])
+        storage = self._contents.storage
+        is_plain = attachment.compression is Compression.NONE
+        outgoing = Outgoing(
+            sop_class_uid=header.text(0x00080016) or "",
+            sop_instance_uid=header.text(0x00080018) or "",
+            transfer_syntax=header.transfer_syntax,
+            path=storage.path(attachment.uuid) if is_plain else "",
+            content=b"" if is_plain else await storage.read(attachment),
         )
+        found: Outgoing | None = await self._transcoder.transcode(
+            outgoing, (wanted,), quality=quality, allows_new_uid=True
+        )
+        if found is None:
+            raise OrthancError(
+                "The object cannot be had in this transfer syntax", code=ErrorCode.NOT_IMPLEMENTED, http_status=400
+            )
+        return found.content or await storage.read(attachment)
