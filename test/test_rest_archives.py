@@ -36,6 +36,8 @@ from test.test_rest_large import LIMIT, upload
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
+LOSSLESS = "1.2.840.10008.1.2.4.70"
+LOSSY = "1.2.840.10008.1.2.4.50"
 MEGABYTE = 1 << 20
 
 
@@ -77,6 +79,11 @@ class ArchiveCase(RestCase):
 
     def spooled(self) -> list[str]:
         return [name for name in self.files() if name.startswith(SPOOL)]
+
+    async def until(self, condition: Any) -> None:
+        """Return when `condition` holds: the server is in this process, and does its work in between."""
+        while not condition():
+            await deferLater(reactor, 0)
 
     async def job(self, answer: Answer) -> dict[str, Any]:
         """A job that was submitted, once it has ended."""
@@ -382,11 +389,6 @@ class StorageTests(ArchiveCase):
         self.assertEqual({(job["State"], job["ErrorCode"]) for job in jobs}, {("Failure", 9)})
         self.assertEqual(self.spooled(), [])
 
-    async def until(self, condition: Any) -> None:
-        """Return when `condition` holds: the server is in this process, and does its work in between."""
-        while not condition():
-            await deferLater(reactor, 0)
-
     async def test_deleted_meanwhile(self) -> None:
         """What is deleted while it is downloaded cuts the connection, unless it was open already."""
         patient = await self.large(4)
@@ -439,6 +441,28 @@ class TranscodingTests(ArchiveCase):
             if record.DirectoryRecordType == "IMAGE"
         }
         self.assertEqual(syntaxes, {IMPLICIT})
+
+    async def test_codecs(self) -> None:
+        """Pixels are compressed; what loses something is another instance, which the DICOMDIR knows."""
+        values = {**pixels(64, 64), "PixelData": bytes(range(64)) * 64}
+        await self.client.store(dicom_object("P9", "1.9.1", "1.9.1.1", "1.9.1.1.1", **values))
+        (patient,) = await self.client.find("Patient", {"PatientID": "P9"})
+        sizes = []
+        for threshold, syntax, quality in ((1024, LOSSLESS, 90), (0, LOSSLESS, 90), (0, LOSSY, 90), (0, LOSSY, 10)):
+            await self.restart(Orthanctw={"SpoolThresholdKB": threshold})
+            options = {"Transcode": syntax, "LossyQuality": quality}
+            found = members(await self.client.post(f"/patients/{patient}/media", options))
+            image = dcmread(io.BytesIO(found["IMAGES/IM0"]))
+            self.assertEqual(image.file_meta.TransferSyntaxUID, syntax)
+            self.assertEqual(image.SOPInstanceUID == "1.9.1.1.1", syntax == LOSSLESS)
+            record = dcmread(io.BytesIO(found["DICOMDIR"])).DirectoryRecordSequence[-1]
+            self.assertEqual(record.ReferencedTransferSyntaxUIDInFile, syntax)
+            self.assertEqual(record.ReferencedSOPInstanceUIDInFile, image.SOPInstanceUID)
+            sizes.append(len(found["IMAGES/IM0"]))
+            await self.until(lambda: not self.spooled())
+            self.assertEqual(self.held(), [])
+        self.assertEqual(sizes[0], sizes[1])
+        self.assertGreater(sizes[2], sizes[3])
 
     async def test_old_clients(self) -> None:
         """To HTTP/1.0 the end of the connection is the end of the archive."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from isal import isal_zlib
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from orthanctw.archives.directory import DirectoryWriter, Filed
@@ -21,6 +23,7 @@ from orthanctw.errors import InexistentFile, OrthancError
 from orthanctw.interfaces import IBlockingReader, IIndex, IReader, IStorageArea, ITranscoder
 from orthanctw.model import Attachment, Compression
 from orthanctw.remote import Outgoing
+from orthanctw.storage.reader import FileReader
 
 log = Logger(namespace="orthanctw.http")
 DICOMDIR: Final = "DICOMDIR"
@@ -134,10 +137,12 @@ class Archives:
     ) -> tuple[bytes | IBlockingReader, int | None]:
         """The bytes of an instance, in the transfer syntax that is asked for if that is possible."""
         if options.transcode is not None:
-            transcoded = await self._transcoded(instance, options.transcode)
-            if transcoded is not None and transcoded.content:
+            transcoded = await self._transcoded(instance, options.transcode, options.lossy_quality)
+            if transcoded is not None:
                 changed[instance.public_id] = attrs.evolve(transcoded, content=b"")
-                return transcoded.content, None
+                if transcoded.content:
+                    return transcoded.content, None
+                return await self._temporary(transcoded)
         attachment = instance.attachment
         crc32 = attachment.crc32
         if crc32 is None and not self._deflate:
@@ -145,7 +150,19 @@ class Archives:
         reader: IBlockingReader = await self._storage.call(self._storage.reader_blocking, attachment)
         return reader, crc32
 
-    async def _transcoded(self, instance: Instance, transfer_syntax: str) -> Outgoing | None:
+    async def _temporary(self, transcoded: Outgoing) -> tuple[IBlockingReader, int]:
+        """A reader over a file of the transcoder, which goes with the reader, and its checksum."""
+        try:
+            opened: tuple[IBlockingReader, int] = await self._storage.call(
+                _open_temporary, transcoded.path, self._storage.call
+            )
+            return opened
+        finally:
+            self._transcoder.release(transcoded)
+
+    async def _transcoded(
+        self, instance: Instance, transfer_syntax: str, quality: int | None
+    ) -> Outgoing | None:
         """The object transcoded; None when it stays as it is."""
         sop_class, present = instance.sop_class_uid, instance.transfer_syntax
         if not (sop_class and present):
@@ -163,7 +180,9 @@ class Archives:
             content=b"" if is_plain else await self._storage.read(instance.attachment),
         )
         try:
-            transcoded: Outgoing | None = await self._transcoder.transcode(outgoing, (transfer_syntax,))
+            transcoded: Outgoing | None = await self._transcoder.transcode(
+                outgoing, (transfer_syntax,), quality=quality, allows_new_uid=True, spools=True
+            )
         except InexistentFile:
             raise
         except OrthancError as e:
@@ -228,12 +247,20 @@ class Archives:
         return found
 
     def _compute(self, attachments: Sequence[Attachment]) -> dict[str, int]:
-        return {attachment.uuid: checksum(self._storage, attachment) for attachment in attachments}
+        return {attachment.uuid: checksum(self._storage.reader_blocking(attachment)) for attachment in attachments}
 
 
-def checksum(storage: IStorageArea, attachment: Attachment) -> int:
-    """The CRC-32 of a stored file (blocking)."""
-    reader: IBlockingReader = storage.reader_blocking(attachment)
+def _open_temporary(path: str, call: Callable[..., Deferred[Any]]) -> tuple[IBlockingReader, int]:
+    def opened() -> IBlockingReader:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return FileReader(fd, partial(os.read, fd), os.fstat(fd).st_size, call)
+
+    crc32 = checksum(opened())
+    return opened(), crc32
+
+
+def checksum(reader: IBlockingReader) -> int:
+    """The CRC-32 of what a reader has, which is closed then (blocking)."""
     crc32 = 0
     try:
         while reader.remaining:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import attrs
@@ -93,18 +94,15 @@ class Stream:
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Everything, in pieces of any length."""
         directory: list[bytes] = []
-        sources = self._sources()
-        try:
+        async with aclosing(self._sources()) as sources:
             async for source in sources:
                 start = self.size
                 content, crc32 = await source.open()
-                members = self._member(source, content, crc32, directory, start)
-                async for piece in members:
-                    self.size += len(piece)
-                    yield piece
+                async with aclosing(self._member(source, content, crc32, directory, start)) as pieces:
+                    async for piece in pieces:
+                        self.size += len(piece)
+                        yield piece
                 self.members += 1
-        finally:
-            await sources.aclose()
         start, size = self.size, sum(map(len, directory))
         end = end_records(len(directory), start, size)
         self.size += size + len(end)
@@ -186,11 +184,12 @@ class StreamReader:
         try:
             while left > 0 and not self._closed:
                 if not self._pending:
-                    piece = await anext(self._pieces, None)
-                    if piece is None:
+                    try:
+                        # Not with a default: some releases of Python 3.11 cannot wait within that.
+                        self._pending = memoryview(await anext(self._pieces))
+                    except StopAsyncIteration:
                         self.remaining = 0
                         break
-                    self._pending = memoryview(piece)
                 parts.append(self._pending[:left])
                 self._pending = self._pending[left:]
                 left -= len(parts[-1])

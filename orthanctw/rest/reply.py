@@ -21,7 +21,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @attrs.frozen
 class Reply:
-    """An answer. `reader` streams a body of `reader.remaining` bytes in place of `body`.
+    """An answer. `reader` streams a body of `reader.remaining` bytes in place of `body`, chunked when nobody knows that.
 
     `compressible` says that HttpCompressionEnabled applies.
     """
