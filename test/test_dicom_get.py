@@ -161,8 +161,9 @@ class GetTest(RetrieveCase):
         self.assertEqual((await in_thread(ask)).status, 0)
 
     async def test_leaving_in_the_middle(self) -> None:
-        """A peer that aborts, releases or disconnects in the middle leaves nothing behind."""
+        """A peer that aborts, releases or disconnects in the middle leaves nothing behind, without any time limit."""
         await self.fill()
+        await self.restart(DicomScpTimeout=0)
         for last in (pdus.encode_abort(pdus.Abort(0, 0)), pdus.RELEASE_RQ, b""):
 
             def ask(last: bytes = last) -> None:

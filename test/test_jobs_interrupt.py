@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.trial.unittest import SynchronousTestCase
+
+from orthanctw.dicom.dictionary import STANDARD
+from orthanctw.errors import ServiceUnavailable
+from orthanctw.jobs.kinds.parameters import remote_to_json
+from orthanctw.jobs.kinds.retrieve import RetrieveJob
+from orthanctw.jobs.kinds.store import StoreJob
+from orthanctw.remote import Remote
+from orthanctw.retrieval import StoredObject
 from test.job_samples import CANCELED, EngineCase
 
 
@@ -82,3 +94,34 @@ class InterruptTest(EngineCase):
         self.workshop.release("a")
         self.turn()
         self.assertState(record, "Failure", CANCELED)
+
+
+class _Stopping:
+    """Finds one object, and is about to end otherwise: a retrieval, a sender and an SCU."""
+
+    async def below(self, resources: Any) -> list[StoredObject]:
+        item: Any = StoredObject(
+            public_id="a", series="s", number=1, sop_class_uid="1", sop_instance_uid="2", transfer_syntax="3",
+            attachment=None,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return [item]
+
+    async def send(self, *arguments: Any) -> int:
+        raise ServiceUnavailable("the server is stopping")
+
+    def move(self, *arguments: Any) -> Deferred[Any]:
+        return fail(ServiceUnavailable("the server is stopping"))
+
+
+class PermissiveTest(SynchronousTestCase):
+    """Jobs that go on after failures of their peers."""
+
+    def test_our_own_end(self) -> None:
+        """The end of the server is no failure of a peer: it is neither counted nor told, and the step is not done."""
+        remote = remote_to_json(Remote(aet="A", host="h", port=1, local_aet="B", timeout=0))
+        stopping: Any = _Stopping()
+        store = StoreJob(stopping, stopping, {"Remote": remote, "Instances": ["a", "b"]}, True)
+        queries = [{"0008,0052": "STUDY"}]
+        move = RetrieveJob(stopping, STANDARD, {"Remote": remote, "Queries": queries, "TargetAet": "T"}, True)
+        for job in (store, move):
+            self.failureResultOf(Deferred.fromCoroutine(job.step({})), ServiceUnavailable)
