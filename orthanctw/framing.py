@@ -30,8 +30,8 @@ class FrameReader:
         self._payload: list[bytes] = []
         self._left = 0
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Take bytes; the header and the payload when they are complete.
+    def feed(self, data: bytes) -> tuple[bytes, list[bytes]] | None:
+        """Take bytes; the header and the pieces of the payload when they are complete.
 
         Raises ValueError when a frame is too long, or followed by something.
         """
@@ -45,7 +45,7 @@ class FrameReader:
             raise ValueError("something follows a frame")
         if self._left:
             return None
-        result = self._header, b"".join(self._payload)
+        result = self._header, self._payload
         self._start, self._lengths, self._header, self._payload = b"", None, b"", []
         return result
 

@@ -40,11 +40,16 @@ class Picture:
 
 @attrs.frozen(kw_only=True)
 class Numbers:
-    """The numbers of one frame: bytes of a numpy type, little endian, of rows, columns and channels."""
+    """The numbers of one frame: bytes of a numpy type, little endian, of rows, columns and channels, in pieces."""
 
     kind: str
     shape: tuple[int, ...]
-    content: bytes
+    pieces: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return sum(map(len, self.pieces))
 
 
 @attrs.frozen
@@ -129,8 +134,8 @@ class Pictures:
     async def numbers(self, image: Image, frame: int, *, rescale: bool) -> Numbers:
         """The numbers of a frame."""
         request = {**self._request(image, frame), "Kind": "numpy", "Rescale": rescale}
-        header, content = await self._processes.call("array", request)
-        return Numbers(kind=header["Kind"], shape=tuple(header["Shape"]), content=content)
+        header, pieces = await self._processes.call_for_pieces("array", request)
+        return Numbers(kind=header["Kind"], shape=tuple(header["Shape"]), pieces=pieces)
 
     async def raw(self, image: Image, frame: int) -> bytes:
         """The bytes of a frame as they are stored. BadRequest without pixel data, ParameterOutOfRange for no frame."""

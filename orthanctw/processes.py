@@ -41,6 +41,8 @@ _PIPE_SIZE: Final = 1 << 20
 _ROOT: Final = str(Path(__file__).resolve().parent.parent)
 
 Answer = tuple[Mapping[str, Any], bytes]
+#: As it came from the pipe: to put the pieces of a large answer together would be another copy.
+Pieces = tuple[Mapping[str, Any], list[bytes]]
 
 
 @attrs.define(eq=False)
@@ -52,9 +54,9 @@ class _Request:
 
     key: tuple[bytes, bytes]
     unclaimed: Callable[[], None] | None = None
-    callers: list[Deferred[Answer]] = attrs.field(factory=list)
+    callers: list[Deferred[Pieces]] = attrs.field(factory=list)
 
-    def finish(self, result: Answer | Failure) -> None:
+    def finish(self, result: Pieces | Failure) -> None:
         callers, self.callers = self.callers, []
         if not callers and self.unclaimed is not None:
             self.unclaimed()
@@ -174,7 +176,12 @@ class _Child(ProcessProtocol):
         return request
 
 
-def _parse(raw: bytes, payload: bytes) -> Answer | Failure:
+def _joined(answer: Pieces) -> Answer:
+    header, pieces = answer
+    return header, pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _parse(raw: bytes, payload: list[bytes]) -> Pieces | Failure:
     """The answer of a frame. Raises ValueError."""
     content = orjson.loads(raw)
     if not isinstance(content, dict):
@@ -255,6 +262,17 @@ class ProcessPool:
         *,
         unclaimed: Callable[[], None] | None = None,
     ) -> Deferred[Answer]:
+        """As `call_for_pieces`, the payload of the answer as one."""
+        return self.call_for_pieces(operation, header, payload, unclaimed=unclaimed).addCallback(_joined)
+
+    def call_for_pieces(
+        self,
+        operation: str,
+        header: Mapping[str, Any],
+        payload: bytes = b"",
+        *,
+        unclaimed: Callable[[], None] | None = None,
+    ) -> Deferred[Pieces]:
         """Have a child carry out an operation; its answer. Callers that ask for the same share the work.
 
         Fails with the OrthancError of the child, with one of code TIMEOUT after the time limit, NOT_ENOUGH_MEMORY when
@@ -271,7 +289,7 @@ class ProcessPool:
         if request is None:
             request = self._shared[key] = _Request(key, unclaimed)
             self._waiting[request] = None
-        caller: Deferred[Answer] = Deferred(lambda cancelled: self._leave(request, cancelled))
+        caller: Deferred[Pieces] = Deferred(lambda cancelled: self._leave(request, cancelled))
         request.callers.append(caller)
         self._pump()
         return caller
@@ -304,7 +322,7 @@ class ProcessPool:
         if self._closed is not None and not self._closed.called:
             self._closed.callback(None)
 
-    def _leave(self, request: _Request, caller: Deferred[Answer]) -> None:
+    def _leave(self, request: _Request, caller: Deferred[Pieces]) -> None:
         request.callers.remove(caller)
         if not request.callers and request in self._waiting:
             del self._waiting[request]
@@ -336,7 +354,7 @@ class ProcessPool:
 
     # What children tell
 
-    def answered(self, request: _Request | None, result: Answer | Failure) -> None:
+    def answered(self, request: _Request | None, result: Pieces | Failure) -> None:
         """A request has its end; None for a child that had none."""
         if request is None:
             return

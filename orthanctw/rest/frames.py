@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Sequence
 
 import attrs
@@ -65,18 +66,20 @@ class ArrayReader:
     def __init__(
         self, pictures: Pictures, sources: Sequence[FrameSource], head: bytes, first: Numbers, *, rescale: bool
     ) -> None:
-        self.remaining = len(head) + len(first.content) * len(sources)
+        self.remaining = len(head) + first.size * len(sources)
         self._pictures = pictures
         self._sources = sources
         self._rescale = rescale
-        self._size = len(first.content)
+        self._size = first.size
         self._kind = first.kind
         self._next = 1
         self._ahead: list[Deferred[Numbers]] = []
-        self._pending: bytes = head + first.content
+        self._pending: deque[bytes] = deque((head, *first.pieces))
 
     def read(self, length: int) -> Deferred[bytes]:
-        if self._pending or self.remaining == 0:
+        if self.remaining == 0:
+            return succeed(b"")
+        if self._pending:
             return succeed(self._take(length))
         return Deferred.fromCoroutine(self._read(length))
 
@@ -85,16 +88,19 @@ class ArrayReader:
         raise OrthancError("An array cannot be read by a thread", code=ErrorCode.BAD_SEQUENCE_OF_CALLS)
 
     def _take(self, length: int) -> bytes:
-        data, self._pending = self._pending[:length], self._pending[length:]
+        data = self._pending.popleft()
+        if len(data) > length:
+            self._pending.appendleft(data[length:])
+            data = data[:length]
         self.remaining -= len(data)
         return data
 
     async def _read(self, length: int) -> bytes:
         self._look_ahead()
         found = await self._ahead.pop(0)
-        if len(found.content) != self._size or found.kind != self._kind:
+        if found.size != self._size or found.kind != self._kind:
             raise BadFileFormat("The frames are of different sizes")
-        self._pending = found.content
+        self._pending.extend(found.pieces)
         self._look_ahead()
         return self._take(length)
 
@@ -114,7 +120,7 @@ class ArrayReader:
 
     def close(self) -> None:
         """Nobody waits for the frames ahead any more."""
-        self._pending = b""
+        self._pending.clear()
         ahead, self._ahead = self._ahead, []
         for waiting in ahead:
             waiting.addErrback(lambda _: None)
