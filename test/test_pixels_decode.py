@@ -40,6 +40,7 @@ from orthanctw.dicom.pixels.syntaxes import (
     RLE,
 )
 from orthanctw.dicom.scanner import scan
+from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadFileFormat, CorruptedFile, NotImplementedHere, OrthancError, ParameterOutOfRange
 from orthanctw.model import Attachment, Compression
 from orthanctw.processes import ProcessPool
@@ -452,6 +453,25 @@ class CorruptTests(TestCase):
         data = image(good, [stream], JPEG_BASELINE)
         header, content = await pool.call("decode", content_request(scan(data), len(data), 0), data)
         self.assertEqual((header["Type"], len(content)), ("|u1", 64 * 64))
+
+
+    async def test_memory(self) -> None:
+        """An image that needs more memory than a child may have fails by itself; the child goes on."""
+        pool = ProcessPool(
+            reactor, ("-m", "orthanctw.dicom.pixels.child"), size=1, memory=400 << 20, timeout=60
+        )
+        self.addCleanup(pool.close)
+        side = 14_000
+        packed = b"\x81\0" * (side * side // 128)
+        stream = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56) + packed
+        data = image(grey(side, side), [stream], RLE)
+        with self.assertRaises(OrthancError) as caught:
+            await pool.call("decode", content_request(scan(data), len(data), 0), data)
+        self.assertEqual(caught.exception.code, ErrorCode.NOT_ENOUGH_MEMORY)
+        (pid,) = pool.pids
+        small = image(grey(), bytes(24))
+        await pool.call("decode", content_request(scan(small), len(small), 0), small)
+        self.assertEqual(pool.pids, [pid])
 
 
 class LazyTests(SynchronousTestCase):

@@ -279,6 +279,21 @@ class EndTests(SynchronousTestCase):
             child.stdin.close()
             self.assertEqual(child.wait(PATIENCE), 0)
 
+    def test_signals_of_a_group(self) -> None:
+        """SIGTERM and SIGINT, which a terminal or systemd sends to all at once, leave a child to its server."""
+        child = self.child(60)
+        assert child.stdin is not None
+        wait_until(lambda: self.ignores(child.pid, signal.SIGTERM), lambda: "a child")
+        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGINT)
+        child.stdin.close()
+        self.assertEqual(child.wait(PATIENCE), 0)
+
+    def ignores(self, pid: int, number: int) -> bool:
+        status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
+        (ignored,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn"))
+        return bool(ignored >> number - 1 & 1)
+
     def test_own_time_limit(self) -> None:
         """A child that nobody waits for any more ends by itself, whatever it is at."""
         child = self.child(1)

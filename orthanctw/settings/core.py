@@ -297,10 +297,22 @@ class Performance:
         sample=ADVANCED,
     )
     transcoder_threads_count: int = option(
-        "TranscoderThreadsCount", _COUNT, 4, LATER, "Transcodings at once", sample=ADVANCED
+        "TranscoderThreadsCount",
+        _COUNT,
+        4,
+        ACCEPTED,
+        "Transcodings at once",
+        reason="processes transcode; see `CodecProcesses`",
+        sample=ADVANCED,
     )
     transcoder_memory_capacity: int = option(
-        "TranscoderMemoryCapacity", megabytes, 256, LATER, "Memory of all transcodings", sample=ADVANCED
+        "TranscoderMemoryCapacity",
+        megabytes,
+        256,
+        ACCEPTED,
+        "Memory of all transcodings",
+        reason="it is bounded for each process; see `CodecMemoryMB`",
+        sample=ADVANCED,
     )
     transcoder_cache_size: int = option(
         "TranscoderCacheSize",
@@ -390,6 +402,6 @@ class Transcoding:
         0,
         ACCEPTED,
         "Transcodings by DCMTK at once; 0: one per core",
-        reason="DCMTK is not used; see `TranscoderThreadsCount`",
+        reason="DCMTK is not used; see `CodecProcesses`",
         sample=ADVANCED,
     )

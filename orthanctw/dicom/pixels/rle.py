@@ -50,8 +50,9 @@ def _segments(data: bytes, expected: int) -> list[tuple[int, int]]:
 
 def _unpacked(segment: bytes, size: int, codec: Any) -> Any:
     """`size` bytes of a segment; what follows them is padding."""
+    out = bytearray(size + _PADDING)
     try:
-        content = codec.packbits_decode(segment, out=bytearray(size + _PADDING))
+        content = codec.packbits_decode(segment, out=out)
     except Exception as e:
         raise BadFileFormat("An RLE segment cannot be decoded") from e
     if len(content) < size:
