@@ -85,6 +85,14 @@ class ArchiveCase(RestCase):
         while not condition():
             await deferLater(reactor, 0)
 
+    async def large(self, count: int = 3) -> str:
+        """A patient with some objects of 8 MB; more than sockets hold."""
+        for number in range(count):
+            sop = f"1.8.1.1.{number}"
+            await self.client.store(dicom_object("P8", "1.8.1", "1.8.1.1", sop, **pixels(2048, 4096, fill=number)))
+        (patient,) = await self.client.find("Patient", {"PatientID": "P8"})
+        return str(patient)
+
     async def job(self, answer: Answer) -> dict[str, Any]:
         """A job that was submitted, once it has ended."""
         self.assertEqual(answer.status, 200, answer.body)
@@ -360,14 +368,6 @@ class StorageTests(ArchiveCase):
         await self.cut(f"/patients/{self.patient}/archive")
         self.assertEqual(self.held(), [])
 
-    async def large(self, count: int = 3) -> str:
-        """A patient with some objects of 8 MB; more than sockets hold."""
-        for number in range(count):
-            sop = f"1.8.1.1.{number}"
-            await self.client.store(dicom_object("P8", "1.8.1", "1.8.1.1", sop, **pixels(2048, 4096, fill=number)))
-        (patient,) = await self.client.find("Patient", {"PatientID": "P8"})
-        return str(patient)
-
     async def begin(self, path: str) -> Any:
         """A connection on which an answer has begun, and that is not read from."""
         connection = await wire(self.port)
@@ -483,6 +483,21 @@ class TranscodingTests(ArchiveCase):
         self.assertEqual((await self.job(await self.client.post(path, {})))["State"], "Success")
         await self.check(await self.client.post(path, {"Synchronous": True, "Transcode": IMPLICIT}), 3)
 
+    async def test_buffering_is_left(self) -> None:
+        """A client that leaves while its archive is made leaves no file."""
+        await self.restart(SynchronousZipStream=False)
+        path = f"/patients/{await self.large()}/archive"
+        body = json.dumps({"Synchronous": True, "Transcode": IMPLICIT})
+        for text in (
+            f"GET {path}?transcode={IMPLICIT} HTTP/1.1\r\nHost: x\r\n\r\n",
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}",
+        ):
+            connection = await wire(self.port)
+            connection.write(text.encode())
+            await self.until(self.spooled)
+            connection.abort()
+            await self.until(lambda: not self.spooled() and not self.held() and not self.server.api.active)
+
     async def test_deflated(self) -> None:
         """With ArchiveDeflate members are deflated."""
         await self.restart(Orthanctw={"ArchiveDeflate": True})
@@ -551,23 +566,30 @@ class JobTests(ArchiveCase):
         await self.restart()
         self.assertEqual((self.spooled(), await self.client.json("/jobs")), ([], []))
 
+    async def begun(self, submitted: Answer) -> Any:
+        """A job that is in the middle of its archive."""
+        record = self.server.jobs.job(submitted.json()["ID"])
+        assert record is not None
+        await self.until(lambda: record.position.get("ArchiveSize"))
+        self.assertEqual(len(self.spooled()), 1)
+        return record
+
+    async def test_stop(self) -> None:
+        """A server that stops while a job makes an archive holds and leaves nothing."""
+        patient = await self.large()
+        await self.begun(await self.client.post(f"/patients/{patient}/archive", {"Asynchronous": True}))
+        await self.stop()
+        self.assertEqual((self.held(), self.spooled()), ([], []))
+
     async def test_cancel(self) -> None:
         """A job that is cancelled or paused in the middle leaves no file; one that goes on begins again."""
-        for number in range(3):
-            sop = f"1.8.1.1.{number}"
-            await self.client.store(dicom_object("P8", "1.8.1", "1.8.1.1", sop, **pixels(2048, 4096)))
-        (patient,) = await self.client.find("Patient", {"PatientID": "P8"})
+        patient = await self.large()
         for action in ("cancel", "pause"):
             submitted = await self.client.post(f"/patients/{patient}/archive", {"Asynchronous": True})
-            record = self.server.jobs.job(submitted.json()["ID"])
-            assert record is not None
-            while not record.position.get("ArchiveSize"):
-                await deferLater(reactor, 0)
-            self.assertEqual(len(self.spooled()), 1)
+            record = await self.begun(submitted)
             self.assertTrue(0 < record.progress < 1)
             self.assertEqual((await self.client.post(f"/jobs/{record.job_id}/{action}")).status, 200)
-            while record.state.value == "Running" or self.spooled():
-                await deferLater(reactor, 0)
+            await self.until(lambda record=record: record.state.value != "Running" and not self.spooled())
             self.assertEqual(self.held(), [])
         self.assertEqual(record.state.value, "Paused")
         self.assertEqual((await self.client.post(f"/jobs/{record.job_id}/resume")).status, 200)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Final
 
+from twisted.internet.defer import CancelledError
+
 from orthanctw.interfaces import IReader, ISpool, IStorageArea
+from orthanctw.threads import shield
 
 _CHUNK: Final = 1024 * 1024
 
@@ -59,13 +62,24 @@ class Shelf:
 
     async def buffer(self, source: IReader) -> IReader:
         """A reader over a file with all that `source` has; the file goes with the reader."""
+        given_up: list[bool] = []
+        try:
+            # Threads must not find their file closed: who gives up does not end what they are at.
+            return await shield(self._buffer(source, given_up))
+        except CancelledError:
+            given_up.append(True)
+            raise
+
+    async def _buffer(self, source: IReader, given_up: list[bool]) -> IReader:
         spool = self.begin()
         try:
-            while source.remaining:
+            while source.remaining and not given_up:
                 await spool.write(await source.read(_CHUNK))
             await spool.flush()
             reader: IReader = await self._storage.call(spool.reader_blocking)
-            return reader
         finally:
             source.close()
             await spool.discard()
+        if given_up:
+            reader.close()
+        return reader

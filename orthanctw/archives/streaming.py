@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from orthanctw.archives.zipformat import DEFLATED, MAXIMUM_32, STORED, Entry, end_records
 from orthanctw.errors import CorruptedFile
-from orthanctw.interfaces import IBlockingReader, IReader, IStorageArea
+from orthanctw.interfaces import IReader, IStorageArea
 
 log = Logger(namespace="orthanctw.http")
 _CHUNK: Final = 1024 * 1024
@@ -31,7 +31,7 @@ class Source:
 
     name: bytes
     stamp: int
-    open: Callable[[], Awaitable[tuple[bytes | IBlockingReader, int | None]]]
+    open: Callable[[], Awaitable[tuple[bytes | IReader, int | None]]]
 
 
 @attrs.define
@@ -59,11 +59,6 @@ class _Packer:
             data = self._compressor.compress(data) + (self._compressor.flush() if is_last else b"")
         progress.compressed_size += len(data)
         return data
-
-    def from_reader(self, reader: IBlockingReader) -> bytes:
-        """The same for the next bytes of a reader."""
-        data: bytes = reader.read_blocking(_CHUNK)
-        return self.pack(data, reader.remaining == 0)
 
 
 class Stream:
@@ -111,7 +106,7 @@ class Stream:
         yield end
 
     async def _member(
-        self, source: Source, content: bytes | IBlockingReader, crc32: int | None, directory: list[bytes], start: int
+        self, source: Source, content: bytes | IReader, crc32: int | None, directory: list[bytes], start: int
     ) -> AsyncGenerator[bytes, None]:
         size = len(content) if isinstance(content, bytes) else content.remaining
         if isinstance(content, bytes) and not self._deflate:
@@ -138,10 +133,11 @@ class Stream:
             try:
                 is_last = False
                 while not is_last:
-                    piece = await self._storage.call(packer.from_reader, content)
+                    # By the reader's own call: it knows then that it must not close a file that a thread is at.
+                    data = await content.read(_CHUNK)
                     # Also an empty file has a last piece.
                     is_last = content.remaining == 0
-                    yield piece
+                    yield await self._storage.call(packer.pack, data, is_last)
             finally:
                 content.close()
         progress = packer.progress

@@ -150,10 +150,12 @@ class RestApi:
         work = Deferred.fromCoroutine(handler(call))
         self.active += 1
         work.addBoth(self._finished, started)
+        left: list[bool] = []
+        work.addCallback(_unless_left, left)
         try:
             reply = await (work if call.method == "GET" else shield(work))
         except CancelledError:
-            work.addCallback(_abandon)
+            left.append(True)
             raise
         if reply is None:
             raise EmptyAnswer(400 if call.method == "POST" else 404)
@@ -182,10 +184,11 @@ class RestApi:
         failure.cleanFailure()
 
 
-def _abandon(reply: Reply | None) -> None:
-    """Let go what an answer holds that nobody waits for any more."""
-    if reply is not None and reply.reader is not None:
+def _unless_left(reply: Reply | None, left: list[bool]) -> Reply | None:
+    """An answer; what it holds is let go when nobody waits for it any more."""
+    if left and reply is not None and reply.reader is not None:
         reply.reader.close()
+    return reply
 
 
 def _path_of(request: OrthancRequest) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from orthanctw.archives.building import ArchiveOptions, Archives
 from orthanctw.archives.layout import Layout
@@ -15,6 +17,7 @@ from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadFileFormat, OrthancError
 from orthanctw.interfaces import IReader, ISpool
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
+from orthanctw.threads import shield
 
 ARCHIVE: Final = "Archive"
 MEDIA: Final = "Media"
@@ -50,6 +53,7 @@ class ArchiveJob:
         self._file_name: str = parameters["Filename"]
         self._streamed: Mapping[str, Any] | None = parameters.get("Streamed")
         self._work: _Work | None = None
+        self._step: Deferred[Step] | None = None
 
     def content(self, position: Position) -> Mapping[str, Any]:
         size, archive_size = position.get("Size", 0), position.get("ArchiveSize", 0)
@@ -69,6 +73,11 @@ class ArchiveJob:
         return content
 
     async def step(self, position: Position) -> Step:
+        # Threads must not find their file closed: who interrupts a step does not end what they are at.
+        self._step = Deferred.fromCoroutine(self._carry_out(position))
+        return await shield(self._step)
+
+    async def _carry_out(self, position: Position) -> Step:
         if self._streamed is not None:
             if not self._streamed["IsComplete"]:
                 raise OrthancError("The archive was not read to its end", code=ErrorCode.NETWORK_PROTOCOL)
@@ -98,6 +107,9 @@ class ArchiveJob:
         )
 
     async def end(self) -> None:
+        if self._step is not None and not self._step.called:
+            with suppress(OrthancError):
+                await shield(self._step)
         work, self._work = self._work, None
         if work is not None:
             work.reader.close()
