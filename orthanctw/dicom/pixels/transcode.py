@@ -37,8 +37,11 @@ from orthanctw.errors import BadFileFormat
 _CHUNK: Final = 1 << 20
 #: Frames that are encoded stay in memory up to so many bytes.
 _MEMORY: Final = 16 << 20
+_IMAGE_TYPE: Final = 0x00080008
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
+_DERIVATION_DESCRIPTION: Final = 0x00082111
+_SOURCE_IMAGES: Final = 0x00082112
 _PHOTOMETRIC_INTERPRETATION: Final = 0x00280004
 _PLANAR_CONFIGURATION: Final = 0x00280006
 _BITS_STORED: Final = 0x00280101
@@ -49,6 +52,8 @@ _LOSSY_METHOD: Final = 0x00282114
 #: Offset table, lengths and total of the value that pixel data had (PS3.3 section C.7.6.3.1.8).
 _EXTENDED_OFFSETS: Final = (0x7FE00001, 0x7FE00002, 0x7FE00003)
 _LONGEST: Final = 0xFFFFFFFE
+#: Characters of VR ST.
+_SHORT_TEXT: Final = 1024
 
 
 @attrs.frozen(kw_only=True)
@@ -301,14 +306,34 @@ def _changes(
 
 
 def _lossy_changes(scanned: ScannedFile, method: str, ratio: float) -> dict[int, tuple[str, bytes] | None]:
-    """Another instance, whose history of losses is longer (PS3.3 section C.7.6.1.1.5)."""
+    """Another instance, derived from the one before, whose history of losses is longer (PS3.3 section C.7.6.1.1.5)."""
     new = uuid.uuid4().int
-    return {
+    kind = (scanned.text(_IMAGE_TYPE) or "ORIGINAL\\SECONDARY").split("\\")
+    description = f"Lossy compression {method}, ratio {ratio:.6g}"
+    before = scanned.text(_DERIVATION_DESCRIPTION) or ""
+    # Other text would need the encoding of its character set.
+    if before and before.isascii():
+        description = f"{description} [{before}]"[:_SHORT_TEXT]
+    changes: dict[int, tuple[str, bytes] | None] = {}
+    if _SOURCE_IMAGES not in scanned.by_tag:
+        changes[_SOURCE_IMAGES] = "SQ", _source_image(scanned)
+    return changes | {
+        _IMAGE_TYPE: ("CS", _padded("\\".join(["DERIVED", *kind[1:]]))),
         _SOP_INSTANCE_UID: ("UI", _padded(f"2.25.{new}", b"\0")),
+        _DERIVATION_DESCRIPTION: ("ST", _padded(description)),
         _LOSSY: ("CS", b"01"),
         _LOSSY_RATIO: ("DS", _appended(scanned, _LOSSY_RATIO, f"{ratio:.6g}")),
         _LOSSY_METHOD: ("CS", _appended(scanned, _LOSSY_METHOD, method)),
     }
+
+
+def _source_image(scanned: ScannedFile) -> bytes:
+    """An item that names the instance before, in explicit VR little endian as all lossy syntaxes are."""
+    item = b""
+    for tag, source in ((0x00081150, _SOP_CLASS_UID), (0x00081155, _SOP_INSTANCE_UID)):
+        value = _padded(scanned.text(source) or "", b"\0")
+        item += struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, b"UI", len(value)) + value
+    return _item_head(len(item)) + item
 
 
 def _appended(scanned: ScannedFile, tag: int, value: str) -> bytes:
