@@ -37,6 +37,9 @@ bench: $(VENV)/.installed debian
 	$(BIN)/python -m benchmarks.rest
 	$(BIN)/python -m benchmarks.dicom
 	$(BIN)/python -m benchmarks.jobs
+	$(BIN)/python -m benchmarks.takeover
+	$(BIN)/python -m benchmarks.pixels
+	$(BIN)/python -m benchmarks.archives
 
 clean:
 	rm -rf $(VENV) build *.egg-info _trial_temp*

@@ -1,8 +1,7 @@
 """Images: orthanctw and the real Orthanc on the same objects, in turn.
 
-Previews and rendered frames of CT objects as PNG on 4 connections, each object asked for once; the numbers of a series;
-a study's file by file in another transfer syntax. Prints medians and ratios; `reference` is the rate of Orthanc 1.13.0
-on a like machine.
+Previews and rendered frames of CT objects as PNG on 4 connections, each object asked for once, and the numbers of a
+series. Prints medians and ratios; `reference` is the rate of Orthanc 1.13.0 on a like machine.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from benchmarks.common import Connection, ObjectSource, Server, in_parallel, med
 from benchmarks.ingest import post
 
 REFERENCE = {"preview": "26/s", "series numpy": "2.9/s"}
-JPEG_LS = "1.2.840.10008.1.2.4.80"
 
 
 def ct_pixels() -> bytes:
@@ -82,7 +80,6 @@ def main() -> None:
             "preview": lambda server: each(server, ids, "/instances/{}/preview"),
             "rendered": lambda server: each(server, ids, "/instances/{}/rendered"),
             "series numpy": lambda server: series_numpy(server, series, len(ids)),
-            "file, transcoded": lambda server: each(server, ids, f"/instances/{{}}/file?transcode={JPEG_LS}"),
         }
         for what, measure in measures.items():
             for _ in range(arguments.runs):
