@@ -21,7 +21,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @attrs.frozen
 class Reply:
-    """An answer. `reader` streams a body of `reader.remaining` bytes in place of `body`; chunked, when that is not known.
+    """An answer. `reader` streams a body of `reader.remaining` bytes in place of `body`; chunked when that is unknown.
 
     `compressible` says that HttpCompressionEnabled applies.
     """
