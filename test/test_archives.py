@@ -456,6 +456,16 @@ class DirectoryTests(SynchronousTestCase):
         for extended in (False, True):
             self.verify(self.write(extended=extended, **dict.fromkeys(empty, "")))
 
+    def test_old_dates_and_verified_reports(self) -> None:
+        """Dates of ACR-NEMA lose their separators; a verified report tells when it was verified."""
+        observer = Dataset()
+        observer.VerificationDateTime = "20240102030405"
+        values = {"VerificationFlag": "VERIFIED", "VerifyingObserverSequence": [observer]}
+        path = self.write(extended=False, StudyDate="1997.04.24", StudyTime="14:04:38", **values)
+        self.verify(path)
+        self.assertIn(b"19970424", path.read_bytes())
+        self.assertIn(b"20240102030405", path.read_bytes())
+
     def test_hierarchy(self) -> None:
         """Records lie where the offsets say: those of a level follow each other, the first one below is found."""
         path = self.write(extended=True, PatientName="MÜLLER^ANNA")

@@ -11,6 +11,7 @@ from orthanctw.dicom.elements import Element
 from orthanctw.dicom.header import Header
 
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
+_SEPARATORS: Final[Mapping[str, str]] = {"DA": ".", "TM": ":"}
 _SERIES_DATES: Final = (0x00080021, 0x00080022, 0x00080023)
 _SERIES_TIMES: Final = (0x00080031, 0x00080032, 0x00080033)
 
@@ -19,7 +20,8 @@ _SERIES_TIMES: Final = (0x00080031, 0x00080032, 0x00080033)
 class Key:
     """An element of a record: where else its value may be found, and what stands for it when it must not be empty.
 
-    An element without `default` is empty when nothing is found, one that is `optional` is left out.
+    An element without `default` is empty when nothing is found, one that is `optional` is left out. One that lies
+    `inside` a sequence is that of its last item.
     """
 
     tag: int
@@ -27,6 +29,7 @@ class Key:
     default: str | None = None
     elsewhere: Sequence[int] = ()
     optional: bool = False
+    inside: int = 0
 
 
 def _needed(tag: int, vr: str, default: str, *elsewhere: int) -> Key:
@@ -99,6 +102,7 @@ KEYS: Final[Mapping[str, Sequence[Key]]] = {
     "SR DOCUMENT": (
         *(_NUMBER, *_CONTENT_DATE, _CONCEPT),
         *(_needed(0x0040A491, "CS", "PARTIAL"), _needed(0x0040A493, "CS", "UNVERIFIED")),
+        Key(0x0040A030, "DT", optional=True, inside=0x0040A073),
     ),
     "KEY OBJECT DOC": (_NUMBER, *_CONTENT_DATE, _CONCEPT),
     "SPECTROSCOPY": (
@@ -175,8 +179,12 @@ def _sequence(header: Header, tag: int) -> Any:
 
 def _text(header: Header, key: Key) -> str | None:
     read: Callable[[int], str | None] = header.text
+    if key.inside:
+        items = _sequence(header, key.inside)
+        return next((str(element[2]) for item in items[-1:] for element in item if element[0] == key.tag), None)
     for tag in (key.tag, *key.elsewhere):
         text = read(tag)
         if text:
-            return text
+            # Dates and times of ACR-NEMA have these separators.
+            return text.replace(_SEPARATORS[key.vr], "") if key.vr in _SEPARATORS else text
     return key.default
