@@ -33,6 +33,9 @@ _NOT_COMPARED: Final = (
     r"/$|/app\b|/favicon\.ico$",
     # Jobs are not taken over; what other servers are asked is no part of an archive.
     r"/(jobs|queries|modalities|peers|plugins|storage-commitment)\b",
+    # They are made of the files, which are compared, and their versions differ.
+    r"/instances/<id>/(frames/|preview|rendered|image-|matlab|numpy|pdf)|/series/<id>/numpy$",
+    r"/\w+/<id>/(archive|media)$|/tools/create-",
     # 1.10.1 has other tools, and not this list.
     r"/tools$|/tools/(accepted-sop-classes|metrics|metrics-prometheus|default-encoding)$",
 )
