@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from orthanctw.interfaces import IDicomScu, IStorageArea
-from orthanctw.model import Compression
+from orthanctw.model import Attachment, Compression
 from orthanctw.remote import Originator, Outgoing, Remote
 from orthanctw.retrieval import StoredObject
 
@@ -14,6 +14,25 @@ from orthanctw.retrieval import StoredObject
 def contexts_of(objects: Sequence[StoredObject]) -> tuple[tuple[str, str], ...]:
     """SOP classes and transfer syntaxes of objects, each pair once: what an association for them must offer."""
     return tuple(dict.fromkeys((item.sop_class_uid, item.transfer_syntax) for item in objects))
+
+
+async def outgoing_of(
+    storage: IStorageArea,
+    attachment: Attachment,
+    *,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    transfer_syntax: str,
+) -> Outgoing:
+    """A stored object as it is sent or transcoded: by its file, or its bytes where the file is compressed."""
+    is_plain = attachment.compression is Compression.NONE
+    return Outgoing(
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax=transfer_syntax,
+        path=storage.path(attachment.uuid) if is_plain else "",
+        content=b"" if is_plain else await storage.read(attachment),
+    )
 
 
 class Sender:
@@ -31,13 +50,12 @@ class Sender:
         originator: Originator | None = None,
     ) -> int:
         """Send one object; the status, which is success or a warning. `contexts` are those of all that follow."""
-        is_plain = item.attachment.compression is Compression.NONE
-        outgoing = Outgoing(
+        outgoing = await outgoing_of(
+            self._storage,
+            item.attachment,
             sop_class_uid=item.sop_class_uid,
             sop_instance_uid=item.sop_instance_uid,
             transfer_syntax=item.transfer_syntax,
-            path=self._storage.path(item.attachment.uuid) if is_plain else "",
-            content=b"" if is_plain else await self._storage.read(item.attachment),
         )
         status: int = await self._scu.store(remote, outgoing, contexts, originator)
         return status

@@ -21,8 +21,9 @@ from orthanctw.archives.zipformat import dos_stamp
 from orthanctw.dicom.header import decode
 from orthanctw.errors import InexistentFile, OrthancError
 from orthanctw.interfaces import IBlockingReader, IIndex, IReader, IStorageArea, ITranscoder
-from orthanctw.model import Attachment, Compression
+from orthanctw.model import Attachment
 from orthanctw.remote import Outgoing
+from orthanctw.sending import outgoing_of
 from orthanctw.storage.reader import FileReader
 
 log = Logger(namespace="orthanctw.http")
@@ -171,13 +172,12 @@ class Archives:
             sop_class, present = header.text(0x00080016) or "", header.transfer_syntax
         if present == transfer_syntax:
             return None
-        is_plain = instance.attachment.compression is Compression.NONE
-        outgoing = Outgoing(
+        outgoing = await outgoing_of(
+            self._storage,
+            instance.attachment,
             sop_class_uid=sop_class,
             sop_instance_uid=instance.sop_instance_uid,
             transfer_syntax=present,
-            path=self._storage.path(instance.attachment.uuid) if is_plain else "",
-            content=b"" if is_plain else await self._storage.read(instance.attachment),
         )
         try:
             transcoded: Outgoing | None = await self._transcoder.transcode(

@@ -10,8 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import BadFileFormat, BadRequest, OrthancError
+from orthanctw.errors import BadFileFormat, BadRequest
 from orthanctw.interfaces import IReader
 from orthanctw.pictures import Image, Numbers, Pictures
 from orthanctw.rest.call import Call
@@ -82,10 +81,6 @@ class ArrayReader:
         if self._pending:
             return succeed(self._take(length))
         return Deferred.fromCoroutine(self._read(length))
-
-    def read_blocking(self, length: int) -> bytes:
-        """Never: frames come from other processes, which only the reactor can wait for."""
-        raise OrthancError("An array cannot be read by a thread", code=ErrorCode.BAD_SEQUENCE_OF_CALLS)
 
     def _take(self, length: int) -> bytes:
         data = self._pending.popleft()

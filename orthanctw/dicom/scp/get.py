@@ -16,9 +16,10 @@ from orthanctw.dicom.scp.retrieve import SubOperations
 from orthanctw.errors import InexistentFile, OrthancError
 from orthanctw.exports import ExportLog
 from orthanctw.interfaces import IStorageArea, ITranscoder
-from orthanctw.model import Compression, ResourceLevel
+from orthanctw.model import ResourceLevel
 from orthanctw.remote import Outgoing
 from orthanctw.retrieval import Retrieval, StoredObject
+from orthanctw.sending import outgoing_of
 
 log = Logger(namespace="orthanctw.dicom")
 #: Bytes of a file that are read at a time.
@@ -83,13 +84,12 @@ class GetService:
                 return await self._store(exchange, item, context_id, _FileData(reader.read).next)
             finally:
                 reader.close()
-        is_plain = item.attachment.compression is Compression.NONE
-        outgoing = Outgoing(
+        outgoing = await outgoing_of(
+            self._storage,
+            item.attachment,
             sop_class_uid=item.sop_class_uid,
             sop_instance_uid=item.sop_instance_uid,
             transfer_syntax=item.transfer_syntax,
-            path=self._storage.path(item.attachment.uuid) if is_plain else "",
-            content=b"" if is_plain else await self._storage.read(item.attachment),
         )
         transcoded: Outgoing | None = await self._transcoder.transcode(outgoing, (transfer_syntax,), spools=True)
         if transcoded is None:

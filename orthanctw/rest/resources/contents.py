@@ -13,13 +13,14 @@ from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ParameterOutOfRange
 from orthanctw.interfaces import ITranscoder
-from orthanctw.model import Attachment, Compression
+from orthanctw.model import Attachment
 from orthanctw.remote import Outgoing
 from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
 from orthanctw.rest.ranges import file_reply
 from orthanctw.rest.reply import BINARY, DICOM, JSON, Reply, content_disposition, encode, json_reply
 from orthanctw.rest.resources.browsing import format_of
+from orthanctw.sending import outgoing_of
 
 
 def _tags_reply(header: Header, form: TagFormat, options: FormOptions, whole: bool) -> Reply:
@@ -104,13 +105,12 @@ class ContentRoutes:
             raise ParameterOutOfRange("lossy-quality is 1 to 100")
         header = await self._catalog.header(call["id"])
         storage = self._contents.storage
-        is_plain = attachment.compression is Compression.NONE
-        outgoing = Outgoing(
+        outgoing = await outgoing_of(
+            storage,
+            attachment,
             sop_class_uid=header.text(0x00080016) or "",
             sop_instance_uid=header.text(0x00080018) or "",
             transfer_syntax=header.transfer_syntax,
-            path=storage.path(attachment.uuid) if is_plain else "",
-            content=b"" if is_plain else await storage.read(attachment),
         )
         found: Outgoing | None = await self._transcoder.transcode(
             outgoing, (wanted,), quality=quality, allows_new_uid=True
