@@ -1,7 +1,7 @@
 """The one way in: every object enters here, whatever protocol brought it (level 4).
 
-Scan, filters, durable file, index, in this order; success is told after the commit, never before. A failure at any
-step leaves neither a file nor a row.
+Scan, filters, transcoding where it is asked for, durable file, index, in this order; success is told after the commit,
+never before. A failure at any step leaves neither a file nor a row.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from orthanctw.conversion import Conversion
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.header import encode
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
@@ -89,7 +90,9 @@ class Ingest:
     Parameters
     ----------
     filters : sequence of IIngestFilter
-        Asked in turn; the first that says no filters the object out.
+        Asked in turn, about the object as it was received; the first that says no filters the object out.
+    conversion : Conversion, optional
+        Makes the form in which objects are stored.
     wall_clock : callable
         Seconds since 1970.
     """
@@ -108,6 +111,7 @@ class Ingest:
         wall_clock: Callable[[], float],
         options: IngestOptions,
         filters: Sequence[IIngestFilter] = (),
+        conversion: Conversion | None = None,
     ) -> None:
         self._index = index
         self._storage = storage
@@ -120,6 +124,10 @@ class Ingest:
         self._wall_clock = wall_clock
         self._options = options
         self._filters = list(filters)
+        self._conversion = conversion
+        self._read = partial(
+            scan, default_encoding=options.default_encoding, dictionary=dictionary, depth_limit=options.nesting
+        )
         self._active = 0
         self._removing: set[Deferred[None]] = set()
 
@@ -147,6 +155,36 @@ class Ingest:
             )
         if self._filters and not await self._accepted(scanned, ids, content, origin):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
+        conversion = self._conversion
+        if conversion is not None and conversion.concerns(scanned.transfer_syntax):
+            return await self._store_converted(conversion, content, scanned, ids, origin)
+        return await self._keep(content, scanned, ids, origin)
+
+    async def _store_converted(
+        self,
+        conversion: Conversion,
+        content: bytes | ISpool,
+        scanned: ScannedFile,
+        ids: tuple[str, str, str, str],
+        origin: Origin,
+    ) -> Ingested:
+        """Store an object in another transfer syntax, or as it is when that is not possible."""
+        if conversion.keeps_instance and await self._stays(ids[3]):
+            self._count(StoreStatus.ALREADY_STORED)
+            return _ingested(StoreStatus.ALREADY_STORED, ids)
+        converted = await conversion.convert(content, scanned, self._read)
+        if converted is None:
+            return await self._keep(content, scanned, ids, origin)
+        try:
+            new_ids = hierarchy_ids(*converted.scanned.identifiers())
+            return await self._keep(converted.content, converted.scanned, new_ids, origin)
+        finally:
+            await converted.discard()
+
+    async def _keep(
+        self, content: bytes | ISpool, scanned: ScannedFile, ids: tuple[str, str, str, str], origin: Origin
+    ) -> Ingested:
+        """File and index."""
         made: list[Attachment] = []
         self._active += 1
         try:
@@ -160,8 +198,11 @@ class Ingest:
             await self._removal.remove_files((*stored.removed_files, made[0].uuid))
         else:
             self._told(stored, ids)
-        self._metrics.add(f"orthanctw_ingest_{stored.status.name.lower()}_total")
+        self._count(stored.status)
         return _ingested(stored.status, ids)
+
+    def _count(self, status: StoreStatus) -> None:
+        self._metrics.add(f"orthanctw_ingest_{status.name.lower()}_total")
 
     async def _commit(
         self,
@@ -194,28 +235,20 @@ class Ingest:
         return stored
 
     async def _scan(self, content: bytes | ISpool) -> ScannedFile:
-        work = partial(
-            scan,
-            default_encoding=self._options.default_encoding,
-            dictionary=self._dictionary,
-            depth_limit=self._options.nesting,
-        )
         if isinstance(content, bytes):
             if not content:
                 raise BadFileFormat("The file is empty")
-            return work(content)
+            return self._read(content)
         await content.flush()
-        scanned: ScannedFile = await self._storage.call(lambda: work(content.map()))
+        scanned: ScannedFile = await self._storage.call(lambda: self._read(content.map()))
         return scanned
 
     async def _accepted(
         self, scanned: ScannedFile, ids: tuple[str, str, str, str], content: bytes | ISpool, origin: Origin
     ) -> bool:
         """Ask the filters, unless the object is stored already and will stay as it is."""
-        if self._options.overwrite is OverwriteMode.NEVER:
-            known = await self._index.resource(ResourceLevel.INSTANCE, ids[3])
-            if known is not None:
-                return True
+        if await self._stays(ids[3]):
+            return True
         tags = form_of(
             scanned.elements, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary), scanned
         )
@@ -224,6 +257,12 @@ class Ingest:
             if not await each.accepts(origin, tags, size):
                 return False
         return True
+
+    async def _stays(self, instance: str) -> bool:
+        """Whether an instance is stored already, and will stay as it is."""
+        if self._options.overwrite is not OverwriteMode.NEVER:
+            return False
+        return await self._index.resource(ResourceLevel.INSTANCE, instance) is not None
 
     def _told(self, stored: Stored, ids: tuple[str, str, str, str]) -> None:
         """After the commit: stability, listeners, files that were overwritten or recycled."""

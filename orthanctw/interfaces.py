@@ -284,6 +284,7 @@ class ISpool(Interface):
     """
 
     size = Attribute("Bytes written so far (int).")
+    path = Attribute("Where the file lies (str).")
 
     def write(data: bytes) -> Deferred[None]:
         """Append; fires when the bytes have left memory."""
@@ -330,6 +331,12 @@ class IStorageArea(Interface):
 
     def spool(*, is_object: bool = True) -> ISpool:
         """A new file to receive into; its MD5 is computed only if it may become part of the storage area."""
+
+    def adopt_blocking(path: str) -> ISpool:
+        """A file of the spool folder that somebody else has made, as if it was received (blocking).
+
+        The file is removed when it cannot be read.
+        """
 
     def create(data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
         """Make content durable under a new UUID, its folder included.

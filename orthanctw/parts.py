@@ -17,6 +17,7 @@ from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.catalog import Catalog
 from orthanctw.configuration import mac_addresses
 from orthanctw.contents import Contents
+from orthanctw.conversion import Conversion, ConversionOptions
 from orthanctw.dicom import dimse
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
 from orthanctw.dicom.maintags import MainTags
@@ -30,6 +31,7 @@ from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
 from orthanctw.dicom.transcoder import CodecTranscoder
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
+from orthanctw.errors import ConfigurationError
 from orthanctw.events import EventBus
 from orthanctw.exports import ExportLog
 from orthanctw.finder import Finder
@@ -163,6 +165,7 @@ class Parts:
         )
         self.events.subscribe(self.stability)
         self.removal = Removal(self.index, self.storage, self.events)
+        self._build_transcoder()
         self.ingest = Ingest(
             self.index,
             self.storage,
@@ -179,6 +182,7 @@ class Parts:
                 default_encoding=settings.dicom.default_encoding,
                 nesting=own.maximum_nesting,
             ),
+            conversion=self._build_conversion(),
         )
         self.uploads = Uploads(
             self.ingest,
@@ -205,13 +209,13 @@ class Parts:
         )
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
-        self._build_images()
+        self.pictures = Pictures(self.index, self.catalog, self.storage, self.processes, self._encoder_pool)
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
         self.jobs = self._build_jobs()
 
-    def _build_images(self) -> None:
+    def _build_transcoder(self) -> None:
         own = self.settings.orthanctw
         self.processes = ProcessPool(
             self._reactor,
@@ -228,7 +232,26 @@ class Parts:
             quality=self.settings.transcoding.dicom_lossy_transcoding_quality,
             threshold=own.spool_threshold_kb * 1024,
         )
-        self.pictures = Pictures(self.index, self.catalog, self.storage, self.processes, self._encoder_pool)
+
+    def _build_conversion(self) -> Conversion | None:
+        """None unless received objects are to be transcoded. Raises ConfigurationError."""
+        options, own = self.settings.transcoding, self.settings.orthanctw
+        if not options.ingest_transcoding:
+            return None
+        if options.ingest_transcoding not in TRANSFER_SYNTAXES:
+            raise ConfigurationError([f"IngestTranscoding: no known transfer syntax: {options.ingest_transcoding}"])
+        return Conversion(
+            self.transcoder,
+            self.storage,
+            ConversionOptions(
+                transfer_syntax=options.ingest_transcoding,
+                of_uncompressed=options.ingest_transcoding_of_uncompressed,
+                of_compressed=options.ingest_transcoding_of_compressed,
+            ),
+            # Some are read back while others are encoded.
+            at_once=2 * (own.codec_processes or os.cpu_count() or 1),
+            threshold=own.spool_threshold_kb * 1024,
+        )
 
     def _build_scu(self, threads: int, close_delay: float) -> DicomScu:
         options = self.settings.dicom

@@ -41,6 +41,7 @@ LEVELS = {
     "orthanctw/catalog": 4,
     "orthanctw/finder": 4,
     "orthanctw/contents": 4,
+    "orthanctw/conversion": 4,
     "orthanctw/names": 4,
     "orthanctw/system": 4,
     "orthanctw/acceptance": 4,

@@ -381,13 +381,13 @@ class Transcoding:
         "Try the built-in decoder before or after those of scripts, or never",
     )
     ingest_transcoding: str = unset(
-        "IngestTranscoding", uid, "", LATER, "Transfer syntax in which received objects are stored", note="as received"
+        "IngestTranscoding", uid, "", WORKS, "Transfer syntax in which received objects are stored", note="as received"
     )
     ingest_transcoding_of_uncompressed: bool = option(
-        "IngestTranscodingOfUncompressed", boolean, True, LATER, "`IngestTranscoding` concerns uncompressed objects"
+        "IngestTranscodingOfUncompressed", boolean, True, WORKS, "`IngestTranscoding` concerns uncompressed objects"
     )
     ingest_transcoding_of_compressed: bool = option(
-        "IngestTranscodingOfCompressed", boolean, True, LATER, "`IngestTranscoding` concerns compressed objects"
+        "IngestTranscodingOfCompressed", boolean, True, WORKS, "`IngestTranscoding` concerns compressed objects"
     )
     dicom_lossy_transcoding_quality: int = option(
         "DicomLossyTranscodingQuality",

@@ -174,6 +174,11 @@ class FilesystemStorage:
     def spool(self, *, is_object: bool = True) -> ISpool:
         return Spool(self._new_spool_path(), self._pool.call, self._md5 and is_object)
 
+    def adopt_blocking(self, path: str) -> ISpool:
+        spool = Spool(path, self._pool.call, self._md5)
+        spool.adopt_blocking()
+        return spool
+
     def spool_path(self) -> str:
         """A path for a file that somebody else makes and removes; the next start removes what is left."""
         return self._new_spool_path()

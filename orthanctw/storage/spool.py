@@ -80,14 +80,33 @@ class Spool:
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             for data in batch:
-                self.crc32 = isal_zlib.crc32(data, self.crc32)
-                if self._md5 is not None:
-                    self._md5.update(data)
+                self._digest(data)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(self._fd, view) :]
         except OSError as e:
             raise write_error(e) from e
+
+    def adopt_blocking(self) -> None:
+        """Take the file at `path`, which somebody else has made, for what was written; it is removed on failure."""
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fchmod(self._fd, os.fstat(self._fd).st_mode & 0o640)
+                for data in self.chunks():
+                    self.size += len(data)
+                    self._digest(data)
+            except BaseException:
+                self._taken = True
+                self._discard_blocking()
+                raise
+        except OSError as e:
+            raise write_error(e) from e
+
+    def _digest(self, data: bytes) -> None:
+        self.crc32 = isal_zlib.crc32(data, self.crc32)
+        if self._md5 is not None:
+            self._md5.update(data)
 
     def read_at(self, offset: int, length: int) -> bytes:
         return os.pread(self._fd, length, offset)
