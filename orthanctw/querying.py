@@ -13,11 +13,11 @@ import attrs
 from orthanctw.catalog import Catalog, Content, View, Wanted
 from orthanctw.dicom.dictionary import Dictionary, reserves
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Element, Elements
+from orthanctw.dicom.scuqueries import QUERY_RETRIEVE_LEVEL
 from orthanctw.errors import BadRequest, ParameterOutOfRange
 from orthanctw.finder import Condition, Find, Finder, parse_condition, sequence_condition
 from orthanctw.model import ResourceLevel
 
-QUERY_RETRIEVE_LEVEL: Final = 0x00080052
 RETRIEVE_AE_TITLE: Final = 0x00080054
 _TIMEZONE_OFFSET: Final = 0x00080201
 #: Keys that say how to answer, not what to find.

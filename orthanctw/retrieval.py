@@ -9,23 +9,28 @@ import attrs
 
 from orthanctw.catalog import Catalog
 from orthanctw.dicom.elements import Elements
+from orthanctw.dicom.scuqueries import (
+    ACCESSION_NUMBER,
+    PATIENT_ID,
+    QUERY_RETRIEVE_LEVEL,
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+)
 from orthanctw.errors import BadRequest, UnknownResource
 from orthanctw.identifiers import normalize_identifier
 from orthanctw.interfaces import IIndex
 from orthanctw.model import Attachment, AttachmentType, Constraint, MetadataType, Resource, ResourceLevel
-from orthanctw.querying import LEVELS, QUERY_RETRIEVE_LEVEL, text_of
+from orthanctw.querying import LEVELS, text_of
 
-_PATIENT_ID: Final = 0x00100020
-_ACCESSION_NUMBER: Final = 0x00080050
 _INSTANCE_NUMBER: Final = 0x00200013
-_SOP_INSTANCE_UID: Final = 0x00080018
 _SOP_CLASS_UID: Final = 0x00080016
 #: Unique keys, from the lowest level upwards (PS3.4 section C.6).
 _UNIQUE_KEYS: Final = (
-    (ResourceLevel.INSTANCE, _SOP_INSTANCE_UID),
-    (ResourceLevel.SERIES, 0x0020000E),
-    (ResourceLevel.STUDY, 0x0020000D),
-    (ResourceLevel.PATIENT, _PATIENT_ID),
+    (ResourceLevel.INSTANCE, SOP_INSTANCE_UID),
+    (ResourceLevel.SERIES, SERIES_INSTANCE_UID),
+    (ResourceLevel.STUDY, STUDY_INSTANCE_UID),
+    (ResourceLevel.PATIENT, PATIENT_ID),
 )
 
 
@@ -113,7 +118,7 @@ class Retrieval:
             series=instance.parent_id or "",
             number=_number(instance.main_tags.get(_INSTANCE_NUMBER)),
             sop_class_uid=texts[0],
-            sop_instance_uid=instance.main_tags.get(_SOP_INSTANCE_UID, ""),
+            sop_instance_uid=instance.main_tags.get(SOP_INSTANCE_UID, ""),
             transfer_syntax=texts[1],
             attachment=attachment,
         )
@@ -140,9 +145,9 @@ def _key(identifier: Elements) -> tuple[ResourceLevel, int, tuple[str, ...]]:
         values = _values(identifier, tag)
         if values and level in (None, key_level):
             return key_level, tag, values
-    accession = _values(identifier, _ACCESSION_NUMBER)
+    accession = _values(identifier, ACCESSION_NUMBER)
     if accession and level in (None, ResourceLevel.STUDY):
-        return ResourceLevel.STUDY, _ACCESSION_NUMBER, accession
+        return ResourceLevel.STUDY, ACCESSION_NUMBER, accession
     raise BadRequest("The key of the level is missing")
 
 

@@ -11,13 +11,12 @@ from typing import Final
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Element, Elements
 from orthanctw.dicom.maintags import DEFAULT_MAIN_TAGS
+from orthanctw.dicom.uids import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
 from orthanctw.errors import BadFileFormat, UnknownDicomTag
 from orthanctw.model import ResourceLevel
 from orthanctw.settings.structures import Manufacturer
 
 QUERY_RETRIEVE_LEVEL: Final = 0x00080052
-PATIENT_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.1.1"
-STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 LEVEL_TEXTS: Final[Mapping[ResourceLevel, str]] = {
     ResourceLevel.PATIENT: "PATIENT",
     ResourceLevel.STUDY: "STUDY",

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Set
 from orthanctw.acceptance import Acceptance
 from orthanctw.dicom import dimse
 from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from orthanctw.dicom.uids import TRANSFER_SYNTAXES, VERIFICATION
+from orthanctw.dicom.uids import (
+    PATIENT_ROOT_FIND,
+    PATIENT_ROOT_GET,
+    PATIENT_ROOT_MOVE,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    TRANSFER_SYNTAXES,
+    VERIFICATION,
+)
 from orthanctw.dicom.upper.pdus import (
     AcceptedContext,
     AssociateAccept,
@@ -19,12 +28,6 @@ from orthanctw.dicom.upper.pdus import (
 
 _IMPLICIT = "1.2.840.10008.1.2"
 #: Services that answer queries and retrievals, by their SOP class (PS3.4 table C.4-1 and on).
-PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
-STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
-STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 QUERY_RETRIEVE = {
     PATIENT_ROOT_FIND: dimse.C_FIND_RQ,
     STUDY_ROOT_FIND: dimse.C_FIND_RQ,

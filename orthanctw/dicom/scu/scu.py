@@ -33,6 +33,7 @@ from orthanctw.dicom.scu.proposals import Proposal
 from orthanctw.dicom.scu.quirks import adapt_query
 from orthanctw.dicom.scu.retrieve import Retrieval, RetrievalServices
 from orthanctw.dicom.scu.wire import Cancelled
+from orthanctw.dicom.scuqueries import PATIENT_ID, QUERY_RETRIEVE_LEVEL
 from orthanctw.dicom.uids import (
     PATIENT_ROOT_GET,
     PATIENT_ROOT_MOVE,
@@ -51,8 +52,6 @@ _T = TypeVar("_T")
 #: Seconds that `close` waits for peers and threads.
 _CLOSE_TIME: Final = 5.0
 _UNCOMPRESSED: Final = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
-_QUERY_RETRIEVE_LEVEL: Final = 0x00080052
-_PATIENT_ID: Final = 0x00100020
 
 
 @implementer(IDicomScu)
@@ -141,7 +140,7 @@ class DicomScu:
     async def _echo(self, remote: Remote, checks_find: bool) -> None:
         await self._run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
         if checks_find:
-            nobody: Elements = [(_QUERY_RETRIEVE_LEVEL, "CS", "STUDY"), (_PATIENT_ID, "LO", uuid.uuid4().hex)]
+            nobody: Elements = [(QUERY_RETRIEVE_LEVEL, "CS", "STUDY"), (PATIENT_ID, "LO", uuid.uuid4().hex)]
             await self.find(remote, STUDY_ROOT_FIND, nobody)
 
     def find(self, remote: Remote, sop_class_uid: str, query: Sequence[Element]) -> Deferred[list[Elements]]:
@@ -316,7 +315,7 @@ class DicomScu:
 
 def _is_of_patients(query: Sequence[Element]) -> bool:
     return any(
-        element[0] == _QUERY_RETRIEVE_LEVEL and str(element[2]).strip() == RetrieveLevel.PATIENT.value
+        element[0] == QUERY_RETRIEVE_LEVEL and str(element[2]).strip() == RetrieveLevel.PATIENT.value
         for element in query
     )
 
