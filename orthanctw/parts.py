@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-import attrs
-from twisted.internet.defer import DeferredSemaphore
 
 from orthanctw.acceptance import Acceptance
 from orthanctw.archives.building import Archives
 from orthanctw.archives.shelf import Shelf
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.catalog import Catalog
-from orthanctw.configuration import mac_addresses
-from orthanctw.contents import Contents
 from orthanctw.conversion import Conversion, ConversionOptions
-from orthanctw.dicom import dimse
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
 from orthanctw.dicom.maintags import MainTags
-from orthanctw.dicom.scp.association import Services
-from orthanctw.dicom.scp.exchange import Service
-from orthanctw.dicom.scp.find import FindService
-from orthanctw.dicom.scp.get import GetService
-from orthanctw.dicom.scp.move import MoveService
-from orthanctw.dicom.scp.server import DicomServer
 from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
 from orthanctw.dicom.transcoder import CodecTranscoder
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
+from orthanctw.dicom_parts import build_dicom
 from orthanctw.errors import ConfigurationError
 from orthanctw.events import EventBus
 from orthanctw.exports import ExportLog
@@ -38,12 +27,11 @@ from orthanctw.finder import Finder
 from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
 from orthanctw.interfaces import ISpool
-from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.engine import JobsEngine
 from orthanctw.jobs.kinds.archive import archive_kinds
 from orthanctw.jobs.kinds.retrieve import retrieve_kinds
 from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
-from orthanctw.jobs.kinds.store import STORE, store_kind, store_parameters
+from orthanctw.jobs.kinds.store import store_kind
 from orthanctw.log import LogLevels
 from orthanctw.metrics import Metrics
 from orthanctw.modalities import Modalities
@@ -51,39 +39,17 @@ from orthanctw.model import Compression, JobState, Origin
 from orthanctw.names import Names
 from orthanctw.pictures import Pictures
 from orthanctw.processes import ProcessPool
-from orthanctw.queries import QueryArchive
-from orthanctw.querying import Querying
-from orthanctw.remote import Originator, Remote
 from orthanctw.removal import Removal
-from orthanctw.rest.app import RestApi
-from orthanctw.rest.authentication import Authenticator
-from orthanctw.rest.encoding import JsonEncoder
-from orthanctw.rest.resources.acceptance import AcceptanceRoutes
-from orthanctw.rest.resources.archives import ArchiveRoutes
-from orthanctw.rest.resources.attached import AttachedRoutes
-from orthanctw.rest.resources.browsing import BrowsingRoutes
-from orthanctw.rest.resources.changes import ChangeRoutes
-from orthanctw.rest.resources.contents import ContentRoutes
-from orthanctw.rest.resources.images import ImageRoutes
-from orthanctw.rest.resources.jobs import JobRoutes
-from orthanctw.rest.resources.modalities import ModalityRoutes
-from orthanctw.rest.resources.queries import QueryRoutes
-from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
-from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
-from orthanctw.rest.resources.uploads import UploadRoutes
-from orthanctw.rest.serialisers import ResourceSerialiser
-from orthanctw.rest.site import HttpOptions, OrthancSite
-from orthanctw.rest.submission import Submission
-from orthanctw.retrieval import Retrieval, StoredObject
+from orthanctw.rest.site import OrthancSite
+from orthanctw.rest_parts import MEGABYTE, build_api, http_options
+from orthanctw.retrieval import Retrieval
 from orthanctw.sending import Sender, Senders
 from orthanctw.settings import Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
-from orthanctw.system import system_information
 from orthanctw.threads import NamedPool
 from orthanctw.uploads import UploadLimits, Uploads
 
-_MEGABYTE = 1024 * 1024
 DATABASE = "orthanctw.db"
 #: Seconds that the associations of a C-MOVE stay open: they end with it.
 _WHOLE_MOVE = 3600.0
@@ -121,10 +87,10 @@ class Parts:
     ) -> None:
         self.settings = settings
         self._reactor = reactor
-        self._wall_clock = wall_clock
+        self.wall_clock = wall_clock
         own, storage = settings.orthanctw, settings.storage
         self._storage_pool = NamedPool(reactor, "storage", own.storage_threads)
-        self._encoder_pool = NamedPool(reactor, "json", 1)
+        self.encoder_pool = NamedPool(reactor, "json", 1)
         self.metrics = Metrics(wall_clock, settings.general.metrics_enabled)
         self.storage = FilesystemStorage(
             storage.storage_directory,
@@ -137,7 +103,7 @@ class Parts:
             reactor,
             os.path.join(self._index_folder, DATABASE),
             readers=own.reader_threads,
-            maximum_size=storage.maximum_storage_size * _MEGABYTE,
+            maximum_size=storage.maximum_storage_size * MEGABYTE,
             maximum_patients=storage.maximum_patient_count,
             mode=storage.maximum_storage_mode,
             clock=wall_clock,
@@ -146,14 +112,14 @@ class Parts:
         self.body_limits = BodyLimits(
             maximum=0,
             threshold=own.spool_threshold_kb * 1024,
-            budget=MemoryBudget(own.memory_budget_mb * _MEGABYTE),
+            budget=MemoryBudget(own.memory_budget_mb * MEGABYTE),
             spool=self.storage.spool,
         )
         self._build_domain()
         self.acceptance = Acceptance(settings.dicom, self.modalities.all)
-        self.dicom = self._build_dicom()
-        self.api = self._build_api(levels, shut_down, reset)
-        self.site = OrthancSite(self._http_options(settings), self.api.render, self.api.fail, reactor)
+        self.dicom = build_dicom(self, reactor)
+        self.api = build_api(self, reactor, levels, shut_down, reset)
+        self.site = OrthancSite(http_options(self, settings), self.api.render, self.api.fail, reactor)
 
     def _build_domain(self) -> None:
         settings, storage = self.settings, self.settings.storage
@@ -161,7 +127,7 @@ class Parts:
         self.main_tags = main_tags_of(settings, self.dictionary)
         self.events = EventBus()
         self.stability = StabilityMonitor(
-            self.index, self.events, self._reactor, settings.general.stable_age, self._wall_clock
+            self.index, self.events, self._reactor, settings.general.stable_age, self.wall_clock
         )
         self.events.subscribe(self.stability)
         self.removal = Removal(self.index, self.storage, self.events)
@@ -175,7 +141,7 @@ class Parts:
             stability=self.stability,
             removal=self.removal,
             metrics=self.metrics,
-            wall_clock=self._wall_clock,
+            wall_clock=self.wall_clock,
             options=IngestOptions(
                 compression=Compression.ZLIB_WITH_SIZE if storage.storage_compression else Compression.NONE,
                 overwrite=storage.overwrite_instances,
@@ -188,7 +154,7 @@ class Parts:
             self.ingest,
             self.storage,
             UploadLimits(
-                maximum_member=settings.http.maximum_file_size_in_archive_mb * _MEGABYTE,
+                maximum_member=settings.http.maximum_file_size_in_archive_mb * MEGABYTE,
                 ratio=own.inflate_ratio_limit,
                 members=own.archive_members_limit,
                 threshold=own.spool_threshold_kb * 1024,
@@ -202,14 +168,14 @@ class Parts:
         )
         content_types = settings.database.user_content_type.items()
         self.exports = ExportLog(
-            self.index, self._wall_clock, enabled=settings.general.log_exported_resources
+            self.index, self.wall_clock, enabled=settings.general.log_exported_resources
         )
         self.names = Names(
             settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
         )
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
-        self.pictures = Pictures(self.index, self.catalog, self.storage, self.processes, self._encoder_pool)
+        self.pictures = Pictures(self.index, self.catalog, self.storage, self.processes, self.encoder_pool)
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
@@ -221,7 +187,7 @@ class Parts:
             self._reactor,
             ("-m", "orthanctw.dicom.pixels.child"),
             size=own.codec_processes or os.cpu_count() or 1,
-            memory=own.codec_memory_mb * _MEGABYTE,
+            memory=own.codec_memory_mb * MEGABYTE,
             timeout=own.codec_timeout,
         )
         self.transcoder = CodecTranscoder(
@@ -291,7 +257,7 @@ class Parts:
                 *archive_kinds(self.archives, self.shelf),
             ],
             clock=self._reactor,
-            wall_clock=self._wall_clock,
+            wall_clock=self.wall_clock,
             slots=options.concurrent_jobs or os.cpu_count() or 1,
             history=options.jobs_history_size,
             is_saving=options.save_jobs,
@@ -300,149 +266,6 @@ class Parts:
         for name, states in _JOB_METRICS.items():
             self.metrics.gauge(name, partial(engine.count, *states))
         return engine
-
-    def _build_dicom(self) -> DicomServer:
-        options = self.settings.dicom
-        services = Services(
-            acceptance=self.acceptance,
-            ingest=self.ingest,
-            limits=self.body_limits,
-            operations=DeferredSemaphore(max(1, options.dicom_threads_count)),
-            queries=DeferredSemaphore(max(1, options.dicom_threads_count)),
-            retrievals=DeferredSemaphore(max(1, options.dicom_threads_count)),
-            maximum_length=options.maximum_pdu_length,
-            metrics=self.metrics,
-            services=self._dicom_services(),
-        )
-        return DicomServer(
-            services,
-            self._reactor,
-            timeout=options.dicom_scp_timeout,
-            maximum_associations=self.settings.orthanctw.maximum_associations,
-        )
-
-    async def _submit_move(self, objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> None:
-        await self.jobs.submit(JobRequest(kind=STORE, parameters=store_parameters(objects, remote, originator)))
-
-    def _dicom_services(self) -> dict[int, Service]:
-        options = self.settings.dicom
-        encoding = options.default_encoding
-        querying = Querying(
-            self.finder, self.catalog, aet=options.dicom_aet, case_sensitive_names=options.case_sensitive_pn
-        )
-        return {
-            dimse.C_FIND_RQ: FindService(
-                querying, default_encoding=encoding, ignored=self.modalities.ignored_keys
-            ),
-            dimse.C_GET_RQ: GetService(
-                self.retrieval, self.storage, self.transcoder, self.exports, default_encoding=encoding
-            ),
-            dimse.C_MOVE_RQ: MoveService(
-                self.retrieval,
-                self.senders,
-                self.exports,
-                remotes=self.modalities.remote_of_aet,
-                default_encoding=encoding,
-                submit=None if options.synchronous_c_move else self._submit_move,
-            ),
-        }
-
-    def _build_api(
-        self, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
-    ) -> RestApi:
-        settings, names = self.settings, self.names
-        serialiser = ResourceSerialiser(
-            self.dictionary, names.metadata_name, self.catalog.patient_tags
-        )
-        encoder = JsonEncoder(self._encoder_pool)
-        identifier = settings.server_identifier(mac_addresses())
-        contents = Contents(self.catalog, self.storage)
-        system = system_information(settings, self.main_tags, names, identifier)
-        submission = Submission(self.jobs)
-        owners: list[object] = [
-            SystemRoutes(
-                self.index,
-                lambda: system,
-                lambda: self.api.routes,
-            ),
-            UploadRoutes(self.uploads),
-            BrowsingRoutes(self.catalog, self.removal, serialiser, encoder),
-            ContentRoutes(self.catalog, contents, self.transcoder),
-            ImageRoutes(self.pictures, self.index),
-            AttachedRoutes(self.index, self.storage, names),
-            ChangeRoutes(self.index),
-            SearchRoutes(self.catalog, self.finder, serialiser, encoder),
-            AcceptanceRoutes(self.acceptance),
-            ToolRoutes(levels, self._wall_clock, shut_down, reset),
-            JobRoutes(
-                self.jobs,
-                submission,
-                encoder,
-                clock=self._reactor.seconds,
-                wall_clock=self._wall_clock,
-            ),
-            ArchiveRoutes(
-                self.archives,
-                self.shelf,
-                submission,
-                utf8=settings.http.zip_use_utf8,
-                is_streaming=settings.http.synchronous_zip_stream,
-            ),
-            *self._network_routes(submission),
-        ]
-        if settings.http.orthanc_explorer_enabled:
-            owners.append(ExplorerRoutes())
-        return RestApi(
-            owners,
-            metrics=self.metrics,
-            clock=self._reactor.seconds,
-            describe_errors=settings.http.http_describe_errors,
-        )
-
-    def _network_routes(self, submission: Submission) -> list[object]:
-        options = self.settings.dicom
-        queries = QueryArchive(self.scu, self.modalities, self.dictionary, options.query_retrieve_size)
-        return [
-            ModalityRoutes(
-                self.modalities,
-                self.scu,
-                queries,
-                self.retrieval,
-                submission,
-                self.exports,
-                self.index,
-                self.dictionary,
-                checks_find=options.dicom_echo_checks_find,
-                default_encoding=options.default_encoding,
-            ),
-            QueryRoutes(
-                queries,
-                self.modalities,
-                submission,
-                self.dictionary,
-                aet=options.dicom_aet,
-                retrieve_method=options.dicom_default_retrieve_method,
-            ),
-        ]
-
-    def _http_options(self, settings: Settings) -> HttpOptions:
-        own, http, security = settings.orthanctw, settings.http, settings.security
-        return HttpOptions(
-            authenticator=Authenticator(
-                remote_access=security.remote_access_allowed,
-                enabled=security.authentication_enabled,
-                users=security.registered_users,
-            ),
-            limits=attrs.evolve(self.body_limits, maximum=http.maximum_request_body_size_mb * _MEGABYTE),
-            compression=http.http_compression_enabled,
-            keep_alive=http.keep_alive,
-            keep_alive_timeout=http.keep_alive_timeout,
-            request_timeout=http.http_request_timeout,
-            body_timeout=own.request_body_timeout,
-            tcp_no_delay=http.tcp_no_delay,
-            maximum_connections=own.maximum_connections,
-        )
-
 
 def dictionary_of(settings: Settings) -> Dictionary:
     """The dictionary with what the configuration adds."""

@@ -18,6 +18,7 @@ from orthanctw.errors import ConfigurationError
 from orthanctw.log import LogLevels
 from orthanctw.parts import DATABASE, Parts, index_folder
 from orthanctw.removal import REPAIR_MARGIN
+from orthanctw.rest_parts import http_options
 from orthanctw.settings import Settings
 from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.takeover.coexistence import FOREIGN_DATABASE, TAKEN_OVER, last_written
@@ -83,7 +84,7 @@ class Server(Parts):
         started: list[Callable[[], Awaitable[object]]] = []
         try:
             self._storage_pool.start()
-            self._encoder_pool.start()
+            self.encoder_pool.start()
             started.append(self._stop_pools)
             await self.storage.open()
             started.append(self.storage.close)
@@ -127,7 +128,7 @@ class Server(Parts):
                 await self.removal.repair(await self._strays_since(float(last)))
             else:
                 log.warn("Index and storage area are not of the same run (a backup was put back?): no file is removed")
-        now = str(self._wall_clock())
+        now = str(self.wall_clock())
         await self.index.set_global_property(LAST_START, now)
         await self.storage.set_mark(now)
 
@@ -208,12 +209,12 @@ class Server(Parts):
 
     async def _stop_pools(self) -> None:
         await self._storage_pool.stop()
-        await self._encoder_pool.stop()
+        await self.encoder_pool.stop()
 
     def reload(self, settings: Settings) -> list[str]:
         """Take over what can change while running; answers the names of sections that need a restart."""
         self.site.options = attrs.evolve(
-            self._http_options(settings), limits=self.site.options.limits
+            http_options(self, settings), limits=self.site.options.limits
         )
         changed = []
         for old, new in zip(self.settings.sections, settings.sections, strict=True):

@@ -64,6 +64,8 @@ LEVELS = {
     "orthanctw/rest": 5,
     "orthanctw/dicom/scp": 5,
     "orthanctw/parts": 6,
+    "orthanctw/rest_parts": 6,
+    "orthanctw/dicom_parts": 6,
     "orthanctw/server": 6,
     "orthanctw/service": 6,
     "orthanctw/tap": 6,

@@ -1,0 +1,74 @@
+"""Composition of the DICOM server: its services over the parts of a server (level 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import DeferredSemaphore
+
+from orthanctw.dicom import dimse
+from orthanctw.dicom.scp.association import Services
+from orthanctw.dicom.scp.exchange import Service
+from orthanctw.dicom.scp.find import FindService
+from orthanctw.dicom.scp.get import GetService
+from orthanctw.dicom.scp.move import MoveService
+from orthanctw.dicom.scp.server import DicomServer
+from orthanctw.jobs.contract import JobRequest
+from orthanctw.jobs.kinds.store import STORE, store_parameters
+from orthanctw.querying import Querying
+from orthanctw.remote import Originator, Remote
+from orthanctw.retrieval import StoredObject
+
+if TYPE_CHECKING:
+    from orthanctw.parts import Parts
+
+
+def build_dicom(parts: Parts, reactor: Any) -> DicomServer:
+    """The listening side of DICOM."""
+    options = parts.settings.dicom
+    services = Services(
+        acceptance=parts.acceptance,
+        ingest=parts.ingest,
+        limits=parts.body_limits,
+        operations=DeferredSemaphore(max(1, options.dicom_threads_count)),
+        queries=DeferredSemaphore(max(1, options.dicom_threads_count)),
+        retrievals=DeferredSemaphore(max(1, options.dicom_threads_count)),
+        maximum_length=options.maximum_pdu_length,
+        metrics=parts.metrics,
+        services=_services(parts),
+    )
+    return DicomServer(
+        services,
+        reactor,
+        timeout=options.dicom_scp_timeout,
+        maximum_associations=parts.settings.orthanctw.maximum_associations,
+    )
+
+
+def _services(parts: Parts) -> dict[int, Service]:
+    options = parts.settings.dicom
+    encoding = options.default_encoding
+
+    async def submit_move(objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> None:
+        await parts.jobs.submit(JobRequest(kind=STORE, parameters=store_parameters(objects, remote, originator)))
+
+    querying = Querying(
+        parts.finder, parts.catalog, aet=options.dicom_aet, case_sensitive_names=options.case_sensitive_pn
+    )
+    return {
+        dimse.C_FIND_RQ: FindService(
+            querying, default_encoding=encoding, ignored=parts.modalities.ignored_keys
+        ),
+        dimse.C_GET_RQ: GetService(
+            parts.retrieval, parts.storage, parts.transcoder, parts.exports, default_encoding=encoding
+        ),
+        dimse.C_MOVE_RQ: MoveService(
+            parts.retrieval,
+            parts.senders,
+            parts.exports,
+            remotes=parts.modalities.remote_of_aet,
+            default_encoding=encoding,
+            submit=None if options.synchronous_c_move else submit_move,
+        ),
+    }

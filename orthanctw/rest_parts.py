@@ -1,0 +1,140 @@
+"""Composition of the REST API: the routes over the parts of a server (level 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from orthanctw.configuration import mac_addresses
+from orthanctw.contents import Contents
+from orthanctw.log import LogLevels
+from orthanctw.queries import QueryArchive
+from orthanctw.rest.app import RestApi
+from orthanctw.rest.authentication import Authenticator
+from orthanctw.rest.encoding import JsonEncoder
+from orthanctw.rest.resources.acceptance import AcceptanceRoutes
+from orthanctw.rest.resources.archives import ArchiveRoutes
+from orthanctw.rest.resources.attached import AttachedRoutes
+from orthanctw.rest.resources.browsing import BrowsingRoutes
+from orthanctw.rest.resources.changes import ChangeRoutes
+from orthanctw.rest.resources.contents import ContentRoutes
+from orthanctw.rest.resources.images import ImageRoutes
+from orthanctw.rest.resources.jobs import JobRoutes
+from orthanctw.rest.resources.modalities import ModalityRoutes
+from orthanctw.rest.resources.queries import QueryRoutes
+from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
+from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
+from orthanctw.rest.resources.uploads import UploadRoutes
+from orthanctw.rest.serialisers import ResourceSerialiser
+from orthanctw.rest.site import HttpOptions
+from orthanctw.rest.submission import Submission
+from orthanctw.settings import Settings
+from orthanctw.system import system_information
+
+if TYPE_CHECKING:
+    from orthanctw.parts import Parts
+
+MEGABYTE = 1024 * 1024
+
+
+def build_api(
+    parts: Parts, reactor: Any, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
+) -> RestApi:
+    """Every route."""
+    settings, names = parts.settings, parts.names
+    serialiser = ResourceSerialiser(
+        parts.dictionary, names.metadata_name, parts.catalog.patient_tags
+    )
+    encoder = JsonEncoder(parts.encoder_pool)
+    identifier = settings.server_identifier(mac_addresses())
+    contents = Contents(parts.catalog, parts.storage)
+    system = system_information(settings, parts.main_tags, names, identifier)
+    submission = Submission(parts.jobs)
+    owners: list[object] = [
+        SystemRoutes(
+            parts.index,
+            lambda: system,
+            lambda: parts.api.routes,
+        ),
+        UploadRoutes(parts.uploads),
+        BrowsingRoutes(parts.catalog, parts.removal, serialiser, encoder),
+        ContentRoutes(parts.catalog, contents, parts.transcoder),
+        ImageRoutes(parts.pictures, parts.index),
+        AttachedRoutes(parts.index, parts.storage, names),
+        ChangeRoutes(parts.index),
+        SearchRoutes(parts.catalog, parts.finder, serialiser, encoder),
+        AcceptanceRoutes(parts.acceptance),
+        ToolRoutes(levels, parts.wall_clock, shut_down, reset),
+        JobRoutes(
+            parts.jobs,
+            submission,
+            encoder,
+            clock=reactor.seconds,
+            wall_clock=parts.wall_clock,
+        ),
+        ArchiveRoutes(
+            parts.archives,
+            parts.shelf,
+            submission,
+            utf8=settings.http.zip_use_utf8,
+            is_streaming=settings.http.synchronous_zip_stream,
+        ),
+        *_network_routes(parts, submission),
+    ]
+    if settings.http.orthanc_explorer_enabled:
+        owners.append(ExplorerRoutes())
+    return RestApi(
+        owners,
+        metrics=parts.metrics,
+        clock=reactor.seconds,
+        describe_errors=settings.http.http_describe_errors,
+    )
+
+
+def _network_routes(parts: Parts, submission: Submission) -> list[object]:
+    options = parts.settings.dicom
+    queries = QueryArchive(parts.scu, parts.modalities, parts.dictionary, options.query_retrieve_size)
+    return [
+        ModalityRoutes(
+            parts.modalities,
+            parts.scu,
+            queries,
+            parts.retrieval,
+            submission,
+            parts.exports,
+            parts.index,
+            parts.dictionary,
+            checks_find=options.dicom_echo_checks_find,
+            default_encoding=options.default_encoding,
+        ),
+        QueryRoutes(
+            queries,
+            parts.modalities,
+            submission,
+            parts.dictionary,
+            aet=options.dicom_aet,
+            retrieve_method=options.dicom_default_retrieve_method,
+        ),
+    ]
+
+
+def http_options(parts: Parts, settings: Settings) -> HttpOptions:
+    """How the site behaves."""
+    own, http, security = settings.orthanctw, settings.http, settings.security
+    return HttpOptions(
+        authenticator=Authenticator(
+            remote_access=security.remote_access_allowed,
+            enabled=security.authentication_enabled,
+            users=security.registered_users,
+        ),
+        limits=attrs.evolve(parts.body_limits, maximum=http.maximum_request_body_size_mb * MEGABYTE),
+        compression=http.http_compression_enabled,
+        keep_alive=http.keep_alive,
+        keep_alive_timeout=http.keep_alive_timeout,
+        request_timeout=http.http_request_timeout,
+        body_timeout=own.request_body_timeout,
+        tcp_no_delay=http.tcp_no_delay,
+        maximum_connections=own.maximum_connections,
+    )
