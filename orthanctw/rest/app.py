@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -16,42 +16,13 @@ from orthanctw.identifiers import ORTHANC_ID_LENGTH
 from orthanctw.metrics import Metrics
 from orthanctw.model import Origin, OriginKind
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import Handler, Route, declared_routes
 from orthanctw.rest.errors import METHODS, render_failure
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.site import OrthancRequest, split_path
 from orthanctw.threads import shield
 
-Handler = Callable[[Call], Coroutine[Deferred[Any], Any, Reply | None]]
-_Method = TypeVar("_Method", bound=Callable[..., Coroutine[Any, Any, Reply | None]])
 _T = TypeVar("_T")
-_MARK = "_orthanctw_routes"
-
-
-@attrs.frozen
-class Route:
-    """A method and a path in werkzeug's notation: ``/instances/<id>``."""
-
-    method: str
-    path: str
-
-
-def route(method: str, *paths: str) -> Callable[[_Method], _Method]:
-    """Declare that a method of a routes object answers `method` on each of `paths`."""
-
-    def declare(function: _Method) -> _Method:
-        marks: list[Route] = getattr(function, _MARK, [])
-        marks.extend(Route(method, path) for path in paths)
-        setattr(function, _MARK, marks)
-        return function
-
-    return declare
-
-
-def declared_routes(owner: object) -> Iterable[tuple[Route, Handler]]:
-    """The routes that an object declares, with their bound handlers."""
-    for name in dir(type(owner)):
-        for mark in getattr(getattr(type(owner), name), _MARK, ()):
-            yield mark, getattr(owner, name)
 
 
 class RestApi:
@@ -60,7 +31,7 @@ class RestApi:
     Parameters
     ----------
     owners : iterable of objects
-        Their methods carry `route`.
+        Their methods carry `declaration.route`.
     describe_errors : bool
         ``HttpDescribeErrors``.
     """
@@ -77,6 +48,7 @@ class RestApi:
         # Works only before the first route.
         self.klein.url_map.strict_slashes = False
         self.routes: dict[str, dict[str, Handler]] = {}
+        self.declarations: list[tuple[Route, Handler]] = []
         self.stopping = False
         self.active = 0
         self._metrics = metrics
@@ -88,6 +60,7 @@ class RestApi:
                 if mark.method in methods:
                     raise ValueError(f"{mark.method} {mark.path} is declared twice")
                 methods[mark.method] = handler
+                self.declarations.append((mark, handler))
         for path, methods in self.routes.items():
             self._add(path, methods)
         self._adapter = self.klein.url_map.bind("localhost")

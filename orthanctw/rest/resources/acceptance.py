@@ -5,8 +5,8 @@ from __future__ import annotations
 from orthanctw.acceptance import Acceptance
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.errors import BadFileFormat
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 
 #: Transfer syntaxes as they are listed: implicit little endian, which is everybody's default, comes first.

@@ -16,8 +16,8 @@ from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.errors import BadFileFormat, BadRequest, ParameterOutOfRange
 from orthanctw.jobs.kinds.archive import ARCHIVE, MEDIA, ZIP, archive_parameters
 from orthanctw.model import ResourceLevel
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call, field
+from orthanctw.rest.declaration import route
 from orthanctw.rest.ranges import parse_range
 from orthanctw.rest.reply import Headers, Reply, content_disposition
 from orthanctw.rest.resources.attached import tagged

@@ -8,8 +8,8 @@ from orthanctw.errors import EmptyAnswer, InexistentItem, UnknownResource
 from orthanctw.interfaces import IIndex, IStorageArea
 from orthanctw.model import Attachment, Compression, MetadataValue, ResourceLevel
 from orthanctw.names import Names
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.ranges import file_reply
 from orthanctw.rest.reply import BINARY, Headers, Reply, content_disposition, json_reply, text_reply
 from orthanctw.rest.resources.browsing import level_of

@@ -16,8 +16,8 @@ from orthanctw.errors import (
 )
 from orthanctw.model import ResourceLevel
 from orthanctw.removal import Removal
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.serialisers import ResourceSerialiser, reference, resource_statistics

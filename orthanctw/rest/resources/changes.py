@@ -5,8 +5,8 @@ from __future__ import annotations
 from orthanctw.errors import ParameterOutOfRange
 from orthanctw.interfaces import IIndex
 from orthanctw.model import ChangeType
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.reply import EMPTY, Reply, json_reply
 from orthanctw.rest.serialisers import change, exported, log_entries
 

@@ -15,8 +15,8 @@ from orthanctw.errors import OrthancError, ParameterOutOfRange
 from orthanctw.interfaces import ITranscoder
 from orthanctw.model import Attachment
 from orthanctw.remote import Outgoing
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.ranges import file_reply
 from orthanctw.rest.reply import BINARY, DICOM, JSON, Reply, content_disposition, encode, json_reply
 from orthanctw.rest.resources.browsing import format_of

@@ -12,8 +12,8 @@ from orthanctw.errors import EmptyAnswer, OrthancError, UnknownResource
 from orthanctw.interfaces import IIndex
 from orthanctw.model import ResourceLevel
 from orthanctw.pictures import Image, Picture, Pictures
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.frames import FrameSource, numpy_reply
 from orthanctw.rest.reply import BINARY, Reply, json_reply, text_reply
 

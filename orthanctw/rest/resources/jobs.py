@@ -12,8 +12,8 @@ from orthanctw.jobs.engine import JobsEngine
 from orthanctw.jobs.kinds.sequence import SEQUENCE
 from orthanctw.jobs.record import JobRecord
 from orthanctw.model import JobState
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call, field
+from orthanctw.rest.declaration import route
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.reply import EMPTY, EMPTY_JSON, Reply, content_disposition, json_reply
 from orthanctw.rest.submission import Submission

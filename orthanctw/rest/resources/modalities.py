@@ -31,8 +31,8 @@ from orthanctw.modalities import Modalities, configurations, parse_modality
 from orthanctw.model import ResourceLevel
 from orthanctw.queries import QueryArchive
 from orthanctw.remote import Outgoing, Remote
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call, field
+from orthanctw.rest.declaration import route
 from orthanctw.rest.reply import EMPTY, EMPTY_JSON, Reply, json_reply
 from orthanctw.rest.submission import Submission
 from orthanctw.retrieval import Retrieval

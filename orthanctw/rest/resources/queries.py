@@ -17,8 +17,8 @@ from orthanctw.jobs.kinds.retrieve import GET, MOVE
 from orthanctw.modalities import Modalities
 from orthanctw.model import ResourceLevel
 from orthanctw.queries import QueryArchive, RemoteQuery
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call, field, parse_integer
+from orthanctw.rest.declaration import route
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.resources.browsing import format_of
 from orthanctw.rest.resources.modalities import identifier_json, needed_object, optional_object, timeout_of

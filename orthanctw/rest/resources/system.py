@@ -8,8 +8,8 @@ from typing import Any
 
 from orthanctw.errors import EmptyAnswer
 from orthanctw.interfaces import IIndex
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.reply import Reply, json_reply
 from orthanctw.rest.serialisers import system_statistics
 

@@ -14,8 +14,8 @@ from orthanctw.finder import Find, Finder, query_conditions
 from orthanctw.identifiers import generate_uid
 from orthanctw.log import CATEGORIES, LEVELS, LogLevels
 from orthanctw.model import ResourceLevel
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call, field, strings
+from orthanctw.rest.declaration import route
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.resources.browsing import parse_content, parse_tags

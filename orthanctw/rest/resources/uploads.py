@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orthanctw.rest.app import route
 from orthanctw.rest.call import Call
+from orthanctw.rest.declaration import route
 from orthanctw.rest.reply import EMPTY, Reply, json_reply
 from orthanctw.rest.serialisers import ingested
 from orthanctw.uploads import Uploads
