@@ -20,6 +20,7 @@ _SHARED_GROUPS: Final = 0x52009229
 _FRAME_GROUPS: Final = 0x52009230
 _VALUE_TRANSFORMATION: Final = 0x00289145
 _FRAME_VOI_LUT: Final = 0x00289132
+_MODALITY_LUT_SEQUENCE: Final = 0x00283000
 _VOI_LUT_SEQUENCE: Final = 0x00283010
 _LUT_DESCRIPTOR: Final = 0x00283002
 _LUT_DATA: Final = 0x00283006
@@ -29,7 +30,7 @@ _SEGMENTED_DATA: Final = (0x00281221, 0x00281222, 0x00281223)
 
 
 def display_of(header: Header, frame: int) -> dict[str, Any]:
-    """How a frame is shown: rescaling, window, palette, table; only what the header has."""
+    """How a frame is shown: rescaling, window, palette, tables; only what the header has."""
     display: dict[str, Any] = {}
     places = _places(header, frame)
     for name, tag in (("Slope", _SLOPE), ("Intercept", _INTERCEPT), ("Center", _CENTER), ("Width", _WIDTH)):
@@ -39,9 +40,10 @@ def display_of(header: Header, frame: int) -> dict[str, Any]:
     function = next((text for place in places if (text := _text(place.get(_FUNCTION)))), "")
     if function:
         display["Function"] = function.strip(" ")
-    table = _table(header.by_tag.get(_VOI_LUT_SEQUENCE))
-    if table is not None:
-        display["Table"] = table
+    for name, tag in (("ModalityTable", _MODALITY_LUT_SEQUENCE), ("Table", _VOI_LUT_SEQUENCE)):
+        table = _table(header.by_tag.get(tag))
+        if table is not None:
+            display[name] = table
     palette = _palette(header)
     if palette is not None:
         display["Palette"] = palette

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from orthanctw.dicom.elements import ITEM, SEQUENCE_END, Buffer, Elements
+from orthanctw.dicom.pixels.model import SUBSAMPLED
 from orthanctw.errors import BadFileFormat
 
 #: SamplesPerPixel, PhotometricInterpretation, NumberOfFrames, Rows, Columns, BitsAllocated.
@@ -131,7 +132,7 @@ def pixel_facts(
     if fragments is None:
         bits = _integer(values, 0x00280100, 0) * max(1, _integer(values, 0x00280002, 1))
         bits *= _integer(values, 0x00280010, 0) * _integer(values, 0x00280011, 0)
-        if values.get(0x00280004) == "YBR_FULL_422":
+        if values.get(0x00280004) in SUBSAMPLED:
             bits = bits * 2 // 3
         return PixelFacts(*place, frames, bits)
     lengths, first = fragments

@@ -9,7 +9,7 @@ import attrs
 
 from orthanctw.dicom.elements import PIXEL_DATA
 from orthanctw.dicom.header import Header
-from orthanctw.dicom.pixels.model import PixelFormat
+from orthanctw.dicom.pixels.model import SUBSAMPLED, PixelFormat
 from orthanctw.errors import BadFileFormat, ParameterOutOfRange
 from orthanctw.model import Attachment, Compression
 
@@ -99,7 +99,7 @@ def native_frame_bits(frame_format: PixelFormat, length: int) -> int:
     """Bits of a frame that is not compressed, when all frames together have `length` bytes."""
     pixels = frame_format.rows * frame_format.columns
     full = pixels * frame_format.samples_per_pixel * frame_format.bits_allocated
-    if frame_format.photometric_interpretation != "YBR_FULL_422" or frame_format.samples_per_pixel != 3:
+    if frame_format.photometric_interpretation not in SUBSAMPLED or frame_format.samples_per_pixel != 3:
         return full
     # Some writers name it so and subsample nothing.
     if length * 8 >= full * frame_format.number_of_frames:

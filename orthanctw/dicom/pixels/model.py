@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
+
+#: Photometric interpretations of which two pixels share their colour when they are not compressed (PS3.3 section
+#: C.7.6.3.1.2).
+SUBSAMPLED: Final = frozenset({"YBR_FULL_422", "YBR_PARTIAL_422"})
 
 
 @attrs.frozen(kw_only=True)

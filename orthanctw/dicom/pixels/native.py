@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from orthanctw.dicom.pixels.model import PixelFormat
+from orthanctw.dicom.pixels.model import SUBSAMPLED, PixelFormat
 from orthanctw.errors import BadFileFormat
 
 _ALLOCATED: Final = frozenset({1, 8, 16, 32, 64})
@@ -14,7 +14,7 @@ _ALLOCATED: Final = frozenset({1, 8, 16, 32, 64})
 
 def is_subsampled(frame_format: PixelFormat, data: bytes) -> bool:
     """Whether two pixels share their colour; some writers name it so and subsample nothing."""
-    if frame_format.photometric_interpretation != "YBR_FULL_422" or frame_format.samples_per_pixel != 3:
+    if frame_format.photometric_interpretation not in SUBSAMPLED or frame_format.samples_per_pixel != 3:
         return False
     return len(data) * 8 < frame_format.rows * frame_format.columns * 3 * frame_format.bits_allocated
 
@@ -63,7 +63,7 @@ def shaped(flat: Any, frame_format: PixelFormat) -> Any:
 
 
 def _upsampled(flat: Any, frame_format: PixelFormat) -> Any:
-    """YBR_FULL_422: two of luminance, then one of each colour (PS3.3 section C.7.6.3.1.2)."""
+    """Two of luminance, then one of each colour (PS3.3 section C.7.6.3.1.2)."""
     if flat.size % 4:
         raise BadFileFormat("Subsampled pixels need pairs of columns")
     groups = flat.reshape(-1, 4)

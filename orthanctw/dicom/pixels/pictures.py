@@ -12,7 +12,7 @@ import numpy as np
 from orthanctw.dicom.pixels import images, render
 from orthanctw.dicom.pixels.decode import load_frame
 from orthanctw.dicom.pixels.model import DecodedFrame
-from orthanctw.dicom.pixels.render import Display, Palette
+from orthanctw.dicom.pixels.render import Display, Palette, Table
 from orthanctw.dicom.pixels.source import read_frame
 from orthanctw.errors import BadFileFormat
 
@@ -86,15 +86,7 @@ def _numbers(frame: DecodedFrame, display: Display) -> Any:
 
 def _display(header: Mapping[str, Any], payload: bytes) -> Display:
     told: Mapping[str, Any] = header.get("Display", {})
-    table: Mapping[str, Any] | None = told.get("Table")
-    values: dict[str, Any] = {}
-    if table is not None and "Center" not in told:
-        entries, first, bits = table["Descriptor"]
-        values = {
-            "lut": _entries(header, payload, table["Data"], entries or _ENTRIES, bits),
-            "lut_first": first,
-            "lut_bits": bits,
-        }
+    is_rendered = header["Kind"] == "rendered"
     return Display(
         slope=told.get("Slope", 1.0),
         intercept=told.get("Intercept", 0.0),
@@ -102,8 +94,23 @@ def _display(header: Mapping[str, Any], payload: bytes) -> Display:
         width=told.get("Width"),
         function=told.get("Function", "LINEAR"),
         palette=_palette(header, payload, told["Palette"]) if "Palette" in told else None,
-        **values,
+        modality=_table(header, payload, "ModalityTable") if is_rendered else None,
+        lut=_table(header, payload, "Table") if is_rendered and "Center" not in told else None,
     )
+
+
+def _table(header: Mapping[str, Any], payload: bytes, name: str) -> Table | None:
+    """A look-up table of the header; None without one."""
+    told: Mapping[str, Any] | None = header["Display"].get(name)
+    if told is None:
+        return None
+    count, first, bits = told["Descriptor"]
+    if name == "ModalityTable" and header["Format"]["is_signed"] and first > 0x7FFF:
+        # Written as US, but it is a stored value.
+        first -= 1 << 16
+    # Some descriptors tell no bits, or nonsense.
+    bits = bits if 8 <= bits <= 16 else 16
+    return Table(entries=_entries(header, payload, told["Data"], count, bits), first=first, bits=bits)
 
 
 def _raw(header: Mapping[str, Any], payload: bytes, data: Mapping[str, Any]) -> bytes:
@@ -116,9 +123,10 @@ def _raw(header: Mapping[str, Any], payload: bytes, data: Mapping[str, Any]) -> 
     return np.frombuffer(raw[: len(raw) // 2 * 2], ">u2").astype("<u2").tobytes() if header["Order"] == ">" else raw
 
 
-def _entries(header: Mapping[str, Any], payload: bytes, data: Mapping[str, Any], entries: int, bits: int) -> Any:
-    """The entries of a table of 8 or 16 bits. BadFileFormat when there are none."""
+def _entries(header: Mapping[str, Any], payload: bytes, data: Mapping[str, Any], count: int, bits: int) -> Any:
+    """The entries of a table of 8 or 16 bits, `count` as its descriptor tells. BadFileFormat when there are none."""
     raw = _raw(header, payload, data)
+    entries = _number_of_entries(count)
     # Tables of 8 bits are packed two in a word, or have a word for each entry.
     wide = bits > 8 or len(raw) >= 2 * entries
     found = np.frombuffer(raw[: len(raw) // 2 * 2], "<u2") if wide else np.frombuffer(raw, np.uint8)
@@ -127,13 +135,18 @@ def _entries(header: Mapping[str, Any], payload: bytes, data: Mapping[str, Any],
     return found[:entries]
 
 
+def _number_of_entries(count: int) -> int:
+    """0 is 65536; the VR of a descriptor may give a large number a sign."""
+    return count & 0xFFFF or _ENTRIES
+
+
 def _palette(header: Mapping[str, Any], payload: bytes, told: Mapping[str, Any]) -> Palette:
     descriptors = told["Descriptors"]
-    entries, first, bits = descriptors[0]
-    entries = entries or _ENTRIES
+    count, first, bits = descriptors[0]
     if "Data" in told:
-        channels = [_entries(header, payload, data, entries, bits) for data in told["Data"]]
+        channels = [_entries(header, payload, data, count, bits) for data in told["Data"]]
     else:
+        entries = _number_of_entries(count)
         channels = [_segments(_raw(header, payload, data), entries, bits) for data in told["Segments"]]
     size = min(len(channel) for channel in channels)
     return Palette(colors=np.stack([channel[:size] for channel in channels], axis=-1), first=first, bits=bits)

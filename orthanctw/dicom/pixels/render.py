@@ -25,10 +25,26 @@ class Palette:
 
 
 @attrs.frozen(kw_only=True)
-class Display:
-    """What the header says of showing a frame; `lut` maps rescaled values, beginning with `lut_first`, to `lut_bits`.
+class Table:
+    """A modality or VOI look-up table: what values become, beginning with `first`; entries have `bits` bits."""
 
-    The function of a window is LINEAR, LINEAR_EXACT or SIGMOID (PS3.3 section C.11.2.1.2).
+    entries: Array
+    first: int = 0
+    bits: int = 16
+
+    def map(self, values: Array) -> Array:
+        """The entries of values; those beyond either end take the entry at that end."""
+        if self.entries.size == 0:
+            raise BadFileFormat("a look-up table is empty")
+        return self.entries[np.clip(values.astype(np.int64) - self.first, 0, self.entries.size - 1)]
+
+
+@attrs.frozen(kw_only=True)
+class Display:
+    """What the header says of showing a frame.
+
+    A `modality` table stands in the place of slope and intercept (PS3.3 section C.11.1). The function of a window is
+    LINEAR, LINEAR_EXACT or SIGMOID (PS3.3 section C.11.2.1.2).
     """
 
     slope: float = 1.0
@@ -37,9 +53,8 @@ class Display:
     width: float | None = None
     function: str = "LINEAR"
     palette: Palette | None = None
-    lut: Array | None = None
-    lut_first: int = 0
-    lut_bits: int = 16
+    modality: Table | None = None
+    lut: Table | None = None
 
 
 def is_color(frame: DecodedFrame, display: Display) -> bool:
@@ -57,7 +72,7 @@ def to_rgb(frame: DecodedFrame, display: Display) -> Array:
         return _of_palette(frame.pixels, display.palette)
     pixels = frame.pixels[..., :3]
     if frame.photometric_interpretation.startswith("YBR") and frame.photometric_interpretation not in _RGB_STREAMS:
-        pixels = _from_ybr(pixels, frame.format.bits_stored)
+        pixels = _from_ybr(pixels, frame.format.bits_stored, frame.photometric_interpretation.startswith("YBR_PARTIAL"))
     return pixels
 
 
@@ -77,11 +92,14 @@ def _of_palette(indexes: Array, palette: Palette) -> Array:
     return colors.astype(np.uint8)
 
 
-def _from_ybr(pixels: Array, bits: int) -> Array:
-    """Full range YCbCr to RGB (PS3.3 section C.7.6.3.1.2)."""
+def _from_ybr(pixels: Array, bits: int, is_partial: bool) -> Array:
+    """YCbCr to RGB (PS3.3 section C.7.6.3.1.2); of partial range, black is 16 and white 235 of 8 bits."""
     half, top = float(1 << (bits - 1)), float((1 << bits) - 1)
     y, cb, cr = (pixels[..., channel].astype(np.float32) for channel in range(3))
     cb, cr = cb - half, cr - half
+    if is_partial:
+        unit = top / 255
+        y, cb, cr = (y - 16 * unit) * (255 / 219), cb * (255 / 224), cr * (255 / 224)
     rgb = np.stack((y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb), axis=-1)
     return np.clip(np.rint(rgb), 0, top).astype(pixels.dtype)
 
@@ -122,26 +140,26 @@ def rendered(frame: DecodedFrame, display: Display) -> Array:
     """8 bits: rescaled, through the window or the look-up table; colours as they are."""
     if is_color(frame, display):
         return _eight_bits(to_rgb(frame, display), frame.format.bits_stored)
-    values = frame.pixels.astype(np.float32) * np.float32(display.slope) + np.float32(display.intercept)
-    values = np.nan_to_num(values)
+    values, bits = _modality_values(frame, display), frame.format.bits_stored
+    if display.modality is not None:
+        bits = display.modality.bits
     if display.center is None and display.lut is not None:
-        shown = _through_table(values, display)
+        shown = display.lut.map(np.rint(values)) * np.float32(255.0 / ((1 << display.lut.bits) - 1))
     else:
-        # Without a window: all values that the stored bits can have, if they have no sign.
-        width = float(1 << frame.format.bits_stored) if display.width is None else display.width
-        center = float(1 << frame.format.bits_stored) / 2 if display.center is None else display.center
+        # Without a window: all values that so many bits can have, if they have no sign.
+        width = float(1 << bits) if display.width is None else display.width
+        center = float(1 << bits) / 2 if display.center is None else display.center
         shown = _WINDOWS.get(display.function, _linear)(values, center, width)
     # Cut, not rounded, as Orthanc does.
     result = np.clip(shown, 0, 255).astype(np.uint8)
     return 255 - result if frame.photometric_interpretation == "MONOCHROME1" else result
 
 
-def _through_table(values: Array, display: Display) -> Array:
-    table = np.asarray(display.lut, np.float32)
-    if table.size == 0:
-        raise BadFileFormat("the VOI look-up table is empty")
-    places = np.clip(np.rint(values).astype(np.int64) - display.lut_first, 0, table.size - 1)
-    return table[places] * (255.0 / float((1 << display.lut_bits) - 1))
+def _modality_values(frame: DecodedFrame, display: Display) -> Array:
+    """Stored values as they are shown: through the modality table, else rescaled; floats of 32 bits."""
+    if display.modality is not None:
+        return display.modality.map(np.nan_to_num(frame.pixels)).astype(np.float32)
+    return np.nan_to_num(frame.pixels.astype(np.float32) * np.float32(display.slope) + np.float32(display.intercept))
 
 
 def _linear(values: Array, center: float, width: float) -> Array:
