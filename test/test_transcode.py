@@ -76,7 +76,7 @@ _PIXEL_DATA: Final = 0x7FE00010
 
 def request(targets: list[str], **fields: Any) -> dict[str, Any]:
     usual = {"Path": "", "StorageCompression": 1, "Quality": 90, "AllowsNewUid": True, "Output": "", "Threshold": 0}
-    return {"Targets": targets, **usual, **fields}
+    return {"Targets": targets, "Dictionary": "", **usual, **fields}
 
 
 def transcoded(data: bytes, target: str, **fields: Any) -> bytes | None:

@@ -128,6 +128,11 @@ class Dictionary:
     """
 
     def __init__(self, entries: Iterable[DictionaryEntry] = (), *, private: bool = True) -> None:
+        entries = tuple(entries)
+        #: What `dictionary_of` makes the same dictionary from, in another process; empty without options.
+        self.description = ""
+        if entries or not private:
+            self.description = json.dumps([private, [attrs.asdict(entry) for entry in entries]])
         self._entries: dict[int, tuple[str, str]] = dict(_STANDARD)
         self._private: dict[str, PrivateTags] = dict(_private_dictionary()) if private else {}
         for entry in entries:
@@ -192,3 +197,12 @@ class Dictionary:
 
 #: The dictionary without options.
 STANDARD: Final = Dictionary()
+
+
+@functools.lru_cache(maxsize=2)
+def dictionary_of(description: str) -> Dictionary:
+    """The dictionary of a `Dictionary.description`."""
+    if not description:
+        return STANDARD
+    private, entries = json.loads(description)
+    return Dictionary((DictionaryEntry(**entry) for entry in entries), private=private)

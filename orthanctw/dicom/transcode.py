@@ -31,7 +31,7 @@ class NativeTranscoder:
 
     def __init__(self, pool: NamedPool, dictionary: Dictionary = STANDARD) -> None:
         self._pool = pool
-        self._dictionary = dictionary
+        self.dictionary = dictionary
 
     def transcode(
         self,
@@ -47,7 +47,7 @@ class NativeTranscoder:
         wanted = next((uid for uid in accepted if uid in NATIVE), None)
         if wanted is None or outgoing.transfer_syntax not in NATIVE:
             return succeed(None)
-        return self._pool.call(encode_anew, outgoing, wanted, self._dictionary)
+        return self._pool.call(encode_anew, outgoing, wanted, self.dictionary)
 
     def release(self, outgoing: Outgoing) -> None:
         """There is nothing to remove."""

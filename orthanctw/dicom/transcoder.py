@@ -34,7 +34,7 @@ class CodecTranscoder:
     pool : NamedPool
         Threads that may block.
     native : NativeTranscoder
-        For small objects that need no codec.
+        For small objects that need no codec. Children use its dictionary too.
     spool_path : callable
         Makes the path of a temporary file.
     quality : int
@@ -93,6 +93,7 @@ class CodecTranscoder:
                     "Targets": targets,
                     "Quality": quality,
                     "AllowsNewUid": allows_new_uid,
+                    "Dictionary": self._native.dictionary.description,
                     "Output": output,
                     "Threshold": self._threshold,
                 },

@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 import attrs
 import numpy as np
 
+from orthanctw.dicom.dictionary import Dictionary, dictionary_of
 from orthanctw.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
     ITEM,
@@ -63,6 +64,7 @@ class _Object:
     scanned: ScannedFile
     data: Buffer
     start: int
+    dictionary: Dictionary
 
     @property
     def pixels(self) -> PixelFacts:
@@ -92,12 +94,12 @@ def transcode_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapp
     """Encode an object in the first possible one of ``Targets``.
 
     Other fields: those of `file_request`; ``Quality`` of what is lossy; ``AllowsNewUid``, without which nothing lossy
-    is made; ``Output``, the path of a file to make when the result has more than ``Threshold`` bytes. The answer has
-    ``TransferSyntax``, which is null when none is possible, ``SOPInstanceUID`` and ``Size``; its payload is the object
-    unless it is in the file.
+    is made; ``Dictionary``, the description of the server's; ``Output``, the path of a file to make when the result
+    has more than ``Threshold`` bytes. The answer has ``TransferSyntax``, which is null when none is possible,
+    ``SOPInstanceUID`` and ``Size``; its payload is the object unless it is in the file.
     """
     with mapped_file(header, payload) as data:
-        source = _opened(data)
+        source = _opened(data, dictionary_of(header["Dictionary"]))
         for target in header["Targets"]:
             work = _work_for(source, target, int(header["Quality"]), bool(header["AllowsNewUid"]))
             if work is not None:
@@ -111,12 +113,12 @@ def transcode_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapp
     return {"TransferSyntax": None}, b""
 
 
-def _opened(data: Buffer) -> _Object:
-    scanned = scan(data)
+def _opened(data: Buffer, dictionary: Dictionary) -> _Object:
+    scanned = scan(data, dictionary=dictionary)
     start = meta_end(data)
     if scanned.transfer_syntax == DEFLATED_LITTLE_ENDIAN:
-        return _Object(scanned=scanned, data=inflate(data, start), start=0)
-    return _Object(scanned=scanned, data=data, start=start)
+        data, start = inflate(data, start), 0
+    return _Object(scanned=scanned, data=data, start=start, dictionary=dictionary)
 
 
 Work = Callable[[Sink], str]
@@ -189,7 +191,7 @@ class _Writer:
 
     def _reencoded(self, start: int, end: int, changes: Changes | None) -> bytes:
         source = self._source
-        return reencode(source.data, start, end, source.encoding, self.encoding, changes=changes)
+        return reencode(source.data, start, end, source.encoding, self.encoding, source.dictionary, changes)
 
 
 def _write_native(source: _Object, target: str, sink: Sink) -> str:
