@@ -25,9 +25,12 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "flag": {"type": "string"},
     "boolean": {"type": "boolean"},
     "integer": {"type": "integer", "minimum": 0},
+    "signed": {"type": "integer"},
+    "quality": {"type": "integer", "minimum": 1, "maximum": 100},
     "number": {"type": "number"},
     "string": {"type": "string"},
     "strings": {"type": "array", "items": {"type": "string"}},
+    "objects": {"type": "array", "items": {"type": "object"}},
     "object": {"type": "object"},
     "array": {"type": "array"},
     "any": {},
@@ -36,17 +39,24 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 
 @attrs.frozen
 class Argument:
-    """An argument of the query string, a header, or a field of a JSON body. `kind` is a key of `KINDS`."""
+    """An argument of the query string, a header, or a field of a JSON body.
+
+    `kind` is a key of `KINDS`; `values` are those that are allowed, when they can be counted.
+    """
 
     name: str
     kind: str
     summary: str
     required: bool = False
+    values: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class Body:
-    """What a request carries: a JSON object with `fields`, or what `schema` says, or `content` of another type."""
+    """What a request carries: a JSON object with `fields`, or what `schema` says, or `content` of another type.
+
+    Both `fields` and `schema`: either.
+    """
 
     fields: tuple[Argument, ...] = ()
     content: tuple[str, ...] = (JSON,)
