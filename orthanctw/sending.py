@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
 
-from orthanctw.interfaces import IDicomScu, IStorageArea
+from twisted.internet.defer import Deferred
+
+from orthanctw.interfaces import IBlockingReader, IDicomScu, ISpool, IStorageArea
 from orthanctw.model import Attachment, Compression
 from orthanctw.remote import Originator, Outgoing, Remote
 from orthanctw.retrieval import StoredObject
+from orthanctw.storage.reader import FileReader
+from orthanctw.threads import shield
+
+#: Files up to so many bytes are inflated in memory.
+_SMALL: Final = 16 << 20
+_CHUNK: Final = 1 << 20
 
 
 def contexts_of(objects: Sequence[StoredObject]) -> tuple[tuple[str, str], ...]:
@@ -16,6 +27,7 @@ def contexts_of(objects: Sequence[StoredObject]) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys((item.sop_class_uid, item.transfer_syntax) for item in objects))
 
 
+@asynccontextmanager
 async def outgoing_of(
     storage: IStorageArea,
     attachment: Attachment,
@@ -23,16 +35,54 @@ async def outgoing_of(
     sop_class_uid: str,
     sop_instance_uid: str,
     transfer_syntax: str,
-) -> Outgoing:
-    """A stored object as it is sent or transcoded: by its file, or its bytes where the file is compressed."""
-    is_plain = attachment.compression is Compression.NONE
-    return Outgoing(
+) -> AsyncIterator[Outgoing]:
+    """A stored object as it is sent or transcoded, for the length of a block.
+
+    It is given by its file; where that is compressed, by its bytes, or by a temporary file once it is large.
+    """
+    path, content, spool = "", b"", None
+    if attachment.compression is Compression.NONE:
+        path = storage.path(attachment.uuid)
+    elif attachment.size <= _SMALL:
+        content = await storage.read(attachment)
+    else:
+        spool = storage.spool(is_object=False)
+        path = spool.path
+    outgoing = Outgoing(
         sop_class_uid=sop_class_uid,
         sop_instance_uid=sop_instance_uid,
         transfer_syntax=transfer_syntax,
-        path=storage.path(attachment.uuid) if is_plain else "",
-        content=b"" if is_plain else await storage.read(attachment),
+        path=path,
+        content=content,
     )
+    if spool is None:
+        yield outgoing
+        return
+    inflating: Deferred[None] = storage.call(_inflate, storage, attachment, spool)
+    try:
+        await shield(inflating)
+        yield outgoing
+    finally:
+        # Who gives up does not end the thread that writes: the file goes when that is done.
+        inflating.addCallback(lambda _: spool.discard())
+
+
+def _inflate(storage: IStorageArea, attachment: Attachment, spool: ISpool) -> None:
+    reader = storage.reader_blocking(attachment)
+    try:
+        while chunk := reader.read_blocking(_CHUNK):
+            spool.append_blocking([chunk])
+    finally:
+        reader.close()
+
+
+def temporary_reader(path: str, call: Callable[..., Deferred[Any]]) -> IBlockingReader:
+    """A reader over a temporary file, which stays readable when the file is removed (blocking).
+
+    `call` runs blocking work on a storage thread.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return FileReader(fd, partial(os.read, fd), os.fstat(fd).st_size, call)
 
 
 class Sender:
@@ -50,15 +100,15 @@ class Sender:
         originator: Originator | None = None,
     ) -> int:
         """Send one object; the status, which is success or a warning. `contexts` are those of all that follow."""
-        outgoing = await outgoing_of(
+        async with outgoing_of(
             self._storage,
             item.attachment,
             sop_class_uid=item.sop_class_uid,
             sop_instance_uid=item.sop_instance_uid,
             transfer_syntax=item.transfer_syntax,
-        )
-        status: int = await self._scu.store(remote, outgoing, contexts, originator)
-        return status
+        ) as outgoing:
+            status: int = await self._scu.store(remote, outgoing, contexts, originator)
+            return status
 
 
 class Senders:

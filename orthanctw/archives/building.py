@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -23,8 +22,7 @@ from orthanctw.errors import InexistentFile, OrthancError
 from orthanctw.interfaces import IBlockingReader, IIndex, IReader, IStorageArea, ITranscoder
 from orthanctw.model import Attachment
 from orthanctw.remote import Outgoing
-from orthanctw.sending import outgoing_of
-from orthanctw.storage.reader import FileReader
+from orthanctw.sending import outgoing_of, temporary_reader
 
 log = Logger(namespace="orthanctw.http")
 DICOMDIR: Final = "DICOMDIR"
@@ -172,7 +170,7 @@ class Archives:
             sop_class, present = header.text(0x00080016) or "", header.transfer_syntax
         if present == transfer_syntax:
             return None
-        outgoing = await outgoing_of(
+        stored_object = outgoing_of(
             self._storage,
             instance.attachment,
             sop_class_uid=sop_class,
@@ -180,9 +178,10 @@ class Archives:
             transfer_syntax=present,
         )
         try:
-            transcoded: Outgoing | None = await self._transcoder.transcode(
-                outgoing, (transfer_syntax,), quality=quality, allows_new_uid=True, spools=True
-            )
+            async with stored_object as outgoing:
+                transcoded: Outgoing | None = await self._transcoder.transcode(
+                    outgoing, (transfer_syntax,), quality=quality, allows_new_uid=True, spools=True
+                )
         except InexistentFile:
             raise
         except OrthancError as e:
@@ -251,12 +250,8 @@ class Archives:
 
 
 def _open_temporary(path: str, call: Callable[..., Deferred[Any]]) -> tuple[IBlockingReader, int]:
-    def opened() -> IBlockingReader:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return FileReader(fd, partial(os.read, fd), os.fstat(fd).st_size, call)
-
-    crc32 = checksum(opened())
-    return opened(), crc32
+    crc32 = checksum(temporary_reader(path, call))
+    return temporary_reader(path, call), crc32
 
 
 def checksum(reader: IBlockingReader) -> int:

@@ -84,14 +84,14 @@ class GetService:
                 return await self._store(exchange, item, context_id, _FileData(reader.read).next)
             finally:
                 reader.close()
-        outgoing = await outgoing_of(
+        async with outgoing_of(
             self._storage,
             item.attachment,
             sop_class_uid=item.sop_class_uid,
             sop_instance_uid=item.sop_instance_uid,
             transfer_syntax=item.transfer_syntax,
-        )
-        transcoded: Outgoing | None = await self._transcoder.transcode(outgoing, (transfer_syntax,), spools=True)
+        ) as outgoing:
+            transcoded: Outgoing | None = await self._transcoder.transcode(outgoing, (transfer_syntax,), spools=True)
         if transcoded is None:
             raise OrthancError("the peer does not take this transfer syntax")
         try:

@@ -18,9 +18,9 @@ from orthanctw.remote import Outgoing
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import route
 from orthanctw.rest.ranges import file_reply
-from orthanctw.rest.reply import BINARY, DICOM, JSON, Reply, content_disposition, encode, json_reply
+from orthanctw.rest.reply import BINARY, DICOM, JSON, Headers, Reply, content_disposition, encode, json_reply
 from orthanctw.rest.resources.browsing import format_of
-from orthanctw.sending import outgoing_of
+from orthanctw.sending import outgoing_of, temporary_reader
 
 
 def _tags_reply(header: Header, form: TagFormat, options: FormOptions, whole: bool) -> Reply:
@@ -92,10 +92,10 @@ class ContentRoutes:
         attachment = await self._contents.attachment(public_id)
         headers = (content_disposition(call.arguments.get("filename", f"{public_id}.dcm")),)
         if "transcode" in call.arguments:
-            return Reply(await self._transcoded(call, attachment), DICOM, headers=headers)
+            return await self._transcoded(call, attachment, headers)
         return await file_reply(self._contents.storage, attachment, call, DICOM, headers)
 
-    async def _transcoded(self, call: Call, attachment: Attachment) -> bytes:
+    async def _transcoded(self, call: Call, attachment: Attachment, headers: Headers) -> Reply:
         """The file in the transfer syntax that the client names."""
         wanted = call.arguments["transcode"]
         if wanted not in TRANSFER_SYNTAXES:
@@ -105,18 +105,26 @@ class ContentRoutes:
             raise ParameterOutOfRange("lossy-quality is 1 to 100")
         header = await self._catalog.header(call["id"])
         storage = self._contents.storage
-        outgoing = await outgoing_of(
+        if header.transfer_syntax == wanted:
+            return await file_reply(storage, attachment, call, DICOM, headers)
+        async with outgoing_of(
             storage,
             attachment,
             sop_class_uid=header.text(0x00080016) or "",
             sop_instance_uid=header.text(0x00080018) or "",
             transfer_syntax=header.transfer_syntax,
-        )
-        found: Outgoing | None = await self._transcoder.transcode(
-            outgoing, (wanted,), quality=quality, allows_new_uid=True
-        )
+        ) as outgoing:
+            found: Outgoing | None = await self._transcoder.transcode(
+                outgoing, (wanted,), quality=quality, allows_new_uid=True, spools=True
+            )
         if found is None:
             raise OrthancError(
                 "The object cannot be had in this transfer syntax", code=ErrorCode.NOT_IMPLEMENTED, http_status=400
             )
-        return found.content or await storage.read(attachment)
+        if found.content:
+            return Reply(found.content, DICOM, headers=headers)
+        try:
+            reader = await storage.call(temporary_reader, found.path, storage.call)
+        finally:
+            self._transcoder.release(found)
+        return Reply(content_type=DICOM, headers=headers, reader=reader)
