@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ _LOG_LEVELS: Final = ("verbose", "trace")
 #: Options that are known elsewhere and change nothing here.
 _WITHOUT_EFFECT: Final = ("logs-no-thread", "logs-no-context", "logs-thread-names-in-context")
 #: Options that write a document which does not exist yet.
-_NOT_AVAILABLE: Final = ("openapi", "cheatsheet")
+_NOT_AVAILABLE: Final = ("cheatsheet",)
 
 Run = Callable[[Settings, RunOptions], int | None]
 
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--config", metavar="FILE", help="write a sample configuration and exit (-: to the standard output)")
     add("--advanced-config", metavar="FILE", nargs="?", const="-", help="the same with the less usual options")
+    add("--openapi", metavar="FILE", help="write the OpenAPI document of the REST API and exit")
     add("--errors", action="store_true", help="list the error codes and exit")
     add("--version", action="store_true", help="print the version and exit")
     add("--logdir", metavar="DIR", help="folder of log files (default: log to the standard error)")
@@ -107,6 +109,8 @@ def main(argv: Sequence[str] | None = None, run: Run | None = None) -> int:
         return 1
     if arguments.take_over:
         return _take_over(settings, old_index)
+    if arguments.openapi is not None:
+        return _write(arguments.openapi, _openapi(settings))
     if arguments.check:
         for warning in settings.warnings:
             _print(f"warning: {warning}")
@@ -134,7 +138,7 @@ def _document(values: dict[str, Any]) -> Callable[[], int] | None:
         return partial(_print, "\n".join(f"{code.value:>6}  {code.message}" for code in ErrorCode))
     for option, sample in (("config", Sample.MAIN), ("advanced_config", Sample.ADVANCED)):
         if values[option] is not None:
-            return partial(_write, values[option], sample)
+            return partial(_write_sample, values[option], sample)
     return None
 
 
@@ -172,6 +176,23 @@ def _take_over(settings: Settings, old_index: str | None) -> int:
         return 1
 
 
+def _openapi(settings: Settings) -> str:
+    """The document of the routes that a server with these settings has; nothing is started."""
+    from twisted.internet.task import Clock
+
+    from orthanctw.log import LogLevels
+    from orthanctw.parts import Parts
+    from orthanctw.rest.openapi import document
+
+    def never() -> None:
+        """What only a server that runs can be asked for."""
+
+    clock = Clock()
+    parts = Parts(clock, settings, LogLevels(), never, never, clock.seconds)
+    version = importlib.metadata.version("orthanctw")
+    return json.dumps(document(parts.api.declarations, version), indent=2, ensure_ascii=False) + "\n"
+
+
 def _tell(text: str) -> None:
     sys.stderr.write(f"orthanctw: {text}\n")
 
@@ -186,8 +207,11 @@ def _refuse(text: str) -> int:
     return 1
 
 
-def _write(file: str, sample: Sample) -> int:
-    text = sample_configuration(sample)
+def _write_sample(file: str, sample: Sample) -> int:
+    return _write(file, sample_configuration(sample))
+
+
+def _write(file: str, text: str) -> int:
     if file == "-":
         sys.stdout.write(text)
         return 0

@@ -161,11 +161,22 @@ class CommandLineTests(SynchronousTestCase):
         done = self.process("--logs-no-thread", "--check")
         self.assertEqual((done.returncode, done.stderr), (0, "orthanctw: --logs-no-thread has no effect\n"))
 
-    def test_documents_that_are_not_available(self) -> None:
-        """Options that would write a document of another program start no server in its place."""
-        for option in ("--openapi", "--cheatsheet"):
-            done = self.process(f"{option}=x")
-            self.assertEqual((done.returncode, done.stderr), (1, f"orthanctw: {option} is not available\n"))
+    def test_document_that_is_not_available(self) -> None:
+        """An option that would write a document of another program starts no server in its place."""
+        done = self.process("--cheatsheet=x")
+        self.assertEqual((done.returncode, done.stderr), (1, "orthanctw: --cheatsheet is not available\n"))
+
+    def test_openapi(self) -> None:
+        """The OpenAPI document is written to a file or the standard output; no server starts."""
+        written = self.process("--openapi=api.json")
+        self.assertEqual((written.returncode, written.stdout, written.stderr), (0, "", ""))
+        printed = self.process("--openapi=-")
+        self.assertEqual(printed.stdout, (self.folder / "api.json").read_text(encoding="utf-8"))
+        self.assertIn("/system", json.loads(printed.stdout)["paths"])
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["api.json"])
+        done = self.process("--openapi=none/api.json")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "orthanctw: none/api.json: No such file or directory\n")
 
     def test_unknown_option(self) -> None:
         """An option that is not known, or abbreviated, is refused."""

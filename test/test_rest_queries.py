@@ -164,6 +164,16 @@ class QueryTest(RetrieveCase):
             self.assertEqual((job["Type"], job["UserData"], job["Priority"]), ("DicomMoveScu", "u", 2))
         self.assertEqual((await self.client.post(f"{path}/retrieve")).json()["TargetAet"], "ORTHANC")
 
+    async def test_format_of_the_job(self) -> None:
+        """``Simplify``, ``Short`` and ``Full`` say how the job shows what it has asked for."""
+        path = await self.query("Series", {"PatientID": "P2"})
+        for name, key in (("Simplify", "SeriesInstanceUID"), ("Short", "0020,000e"), ("Full", "0020,000e")):
+            content = (await self.client.post(f"{path}/retrieve", {name: True})).json()
+            (query,) = content["Query"]
+            shown = query[key]["Value"] if name == "Full" else query[key]
+            self.assertEqual((shown, content["Details"][0]["Query"]), ("1.2.2.1", query))
+        self.assertError(await self.client.post(f"{path}/retrieve", {"Full": 1}), 400, 15)
+
     async def test_retrieve_by_get(self) -> None:
         """``RetrieveMethod`` of the request, of the modality, or the default says whether it is a C-GET."""
         await self.client.ask("PUT", "/modalities/orthanc", ["ORTHANC", "127.0.0.1", self.dicom_port])

@@ -26,7 +26,8 @@ _NO_STATUS: Final = 0xC000
 class RetrieveJob:
     """One retrieval; each step is one query. A `Job`.
 
-    Parameters are ``Queries`` (objects of tags and texts), ``Remote``, with C-MOVE ``TargetAet``.
+    Parameters are ``Queries`` (objects of tags and texts), ``Remote``, with C-MOVE ``TargetAet``, and ``Shown`` when
+    the queries are to be shown in another form than they have.
     """
 
     def __init__(self, scu: IDicomScu, dictionary: Dictionary, parameters: Parameters, permissive: bool) -> None:
@@ -35,8 +36,8 @@ class RetrieveJob:
         self._permissive = permissive
         self._remote = remote_from_json(parameters["Remote"])
         self._target: str | None = parameters.get("TargetAet")
-        self._shown: Sequence[Mapping[str, str]] = parameters["Queries"]
-        self._queries = [parse_query(query, dictionary) for query in self._shown]
+        self._queries = [parse_query(query, dictionary) for query in parameters["Queries"]]
+        self._shown: Sequence[Mapping[str, Any]] = parameters.get("Shown", parameters["Queries"])
 
     def content(self, position: Position) -> Mapping[str, Any]:
         content: dict[str, Any] = {

@@ -16,8 +16,9 @@ from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.errors import BadFileFormat, BadRequest, ParameterOutOfRange
 from orthanctw.jobs.kinds.archive import ARCHIVE, MEDIA, ZIP, archive_parameters
 from orthanctw.model import ResourceLevel
+from orthanctw.rest.arguments import FILENAME, LOSSY_QUALITY, RESOURCES, SUBMISSION, TRANSCODE
 from orthanctw.rest.call import Call, field
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import JSON, KINDS, Argument, Body, route
 from orthanctw.rest.ranges import parse_range
 from orthanctw.rest.reply import Headers, Reply, content_disposition
 from orthanctw.rest.resources.attached import tagged
@@ -27,8 +28,31 @@ log = Logger(namespace="orthanctw.http")
 _LEVELS: Final = tuple(level.plural for level in ResourceLevel if level is not ResourceLevel.INSTANCE)
 _ARCHIVE: Final = tuple(f"/{level}/<id>/archive" for level in _LEVELS)
 _MEDIA: Final = tuple(f"/{level}/<id>/media" for level in _LEVELS)
+_OPTIONS: Final = (FILENAME, TRANSCODE, LOSSY_QUALITY)
+_SEVERAL: Final = (*_OPTIONS, Argument("resources", "string", "Identifiers, separated by commas", required=True))
+_EXTENDED: Final = Argument("extended", "flag", "A DICOMDIR with more in its records")
+_RANGE: Final = (
+    Argument("Range", "string", "The part that is wanted, as bytes=FIRST-LAST"),
+    Argument("If-Range", "string", "ETag of the archive of which the part is wanted"),
+    Argument("If-None-Match", "string", "ETag of the archive that the client has"),
+)
+_ARCHIVE_FIELDS: Final = (
+    Argument("Filename", "string", FILENAME.summary),
+    Argument("Transcode", "string", TRANSCODE.summary),
+    Argument("LossyQuality", "quality", LOSSY_QUALITY.summary),
+    Argument("Utf8", "boolean", "Names in UTF-8 in place of ASCII"),
+    Argument("UserData", "string", "Kept with the job and shown with it"),
+    *SUBMISSION,
+)
+_MEDIA_FIELDS: Final = (*_ARCHIVE_FIELDS, Argument("Extended", "boolean", _EXTENDED.summary))
+_MADE: Final = (ZIP, JSON)
 _SYNTAXES: Final = frozenset(TRANSFER_SYNTAXES)
 _QUALITIES: Final = range(1, 101)
+
+
+def _of_listed(fields: Sequence[Argument]) -> Body:
+    """A body that names resources and options, or is an array of resources."""
+    return Body(fields=(RESOURCES, *fields), schema=KINDS["strings"])
 
 
 @attrs.frozen(kw_only=True)
@@ -67,57 +91,57 @@ class ArchiveRoutes:
 
     # One resource
 
-    @route("GET", *_ARCHIVE)
+    @route("GET", *_ARCHIVE, query=_OPTIONS, headers=_RANGE, answers=[ZIP])
     async def archive(self, call: Call) -> Reply:
-        """All below a resource."""
+        """All below a resource, as a ZIP file."""
         return await self._download(call, self._of_arguments(call, [call["id"]], media=False))
 
-    @route("POST", *_ARCHIVE)
+    @route("POST", *_ARCHIVE, body=Body(fields=_ARCHIVE_FIELDS), answers=_MADE)
     async def make_archive(self, call: Call) -> Reply:
-        """The same, with options in the body."""
+        """All below a resource, as a ZIP file, now or by a job."""
         return await self._of_one(call, media=False)
 
-    @route("GET", *_MEDIA)
+    @route("GET", *_MEDIA, query=(*_OPTIONS, _EXTENDED), headers=_RANGE, answers=[ZIP])
     async def media(self, call: Call) -> Reply:
         """All below a resource, as a DICOM file-set."""
         asked = self._of_arguments(call, [call["id"]], media=True, extended=call.flag("extended"))
         return await self._download(call, asked)
 
-    @route("POST", *_MEDIA)
+    @route("POST", *_MEDIA, body=Body(fields=_MEDIA_FIELDS), answers=_MADE)
     async def make_media(self, call: Call) -> Reply:
-        """The same, with options in the body."""
+        """All below a resource, as a DICOM file-set, now or by a job."""
         return await self._of_one(call, media=True)
 
     # Several resources
 
-    @route("GET", "/tools/create-archive")
+    @route("GET", "/tools/create-archive", query=_SEVERAL, headers=_RANGE, answers=[ZIP])
     async def archive_of_several(self, call: Call) -> Reply:
-        """All below several resources."""
+        """All below several resources, as a ZIP file."""
         return await self._download(call, self._of_arguments(call, _listed(call), media=False))
 
-    @route("POST", "/tools/create-archive")
+    @route("POST", "/tools/create-archive", body=_of_listed(_ARCHIVE_FIELDS), answers=_MADE)
     async def make_archive_of_several(self, call: Call) -> Reply:
-        """The same, with resources and options in the body."""
+        """All below several resources, as a ZIP file, now or by a job."""
         return await self._of_several(call, media=False)
 
-    @route("GET", "/tools/create-media")
+    @route("GET", "/tools/create-media", query=_SEVERAL, headers=_RANGE, answers=[ZIP])
     async def media_of_several(self, call: Call) -> Reply:
         """All below several resources, as a DICOM file-set."""
         return await self._download(call, self._of_arguments(call, _listed(call), media=True))
 
-    @route("POST", "/tools/create-media")
+    @route("POST", "/tools/create-media", body=_of_listed(_MEDIA_FIELDS), answers=_MADE)
     async def make_media_of_several(self, call: Call) -> Reply:
-        """The same, with resources and options in the body."""
+        """All below several resources, as a DICOM file-set, now or by a job."""
         return await self._of_several(call, media=True)
 
-    @route("GET", "/tools/create-media-extended")
+    @route("GET", "/tools/create-media-extended", query=_SEVERAL, headers=_RANGE, answers=[ZIP])
     async def extended_media_of_several(self, call: Call) -> Reply:
-        """The same, whose DICOMDIR tells more."""
+        """A DICOM file-set of several resources whose DICOMDIR tells more."""
         return await self._download(call, self._of_arguments(call, _listed(call), media=True, extended=True))
 
-    @route("POST", "/tools/create-media-extended")
+    @route("POST", "/tools/create-media-extended", body=_of_listed(_MEDIA_FIELDS), answers=_MADE)
     async def make_extended_media_of_several(self, call: Call) -> Reply:
-        """The same, with resources and options in the body."""
+        """A DICOM file-set of several resources whose DICOMDIR tells more, now or by a job."""
         return await self._of_several(call, media=True, extended=True)
 
     # What is asked

@@ -13,13 +13,15 @@ from orthanctw.interfaces import IIndex
 from orthanctw.model import ResourceLevel
 from orthanctw.pictures import Image, Picture, Pictures
 from orthanctw.rest.call import Call
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import TEXT, Argument, route
 from orthanctw.rest.frames import FrameSource, numpy_reply
 from orthanctw.rest.reply import BINARY, Reply, json_reply, text_reply
 
 _PNG: Final = "image/png"
 _JPEG: Final = "image/jpeg"
 _PAM: Final = "image/x-portable-arbitrarymap"
+_GZIP: Final = "application/gzip"
+_PDF: Final = "application/pdf"
 _OPERATIONS: Final = (
     *("image-int16", "image-uint16", "image-uint8", "matlab", "numpy", "preview", "raw", "raw.gz", "rendered"),
 )
@@ -30,6 +32,21 @@ _KINDS: Final = {
     "image-uint16": "uint16",
     "image-int16": "int16",
 }
+_UNSUPPORTED: Final = Argument("returnUnsupportedImage", "boolean", "A picture that says so, where there is none")
+_PICTURE: Final = (_UNSUPPORTED, Argument("quality", "quality", "Quality of a JPEG image"))
+_WINDOW: Final = (
+    Argument("width", "integer", "Most columns of the image"),
+    Argument("height", "integer", "Most rows of the image"),
+    Argument("smooth", "boolean", "Whether pixels are averaged where the size changes"),
+    Argument("window-center", "number", "Center of the window"),
+    Argument("window-width", "number", "Width of the window"),
+)
+_ACCEPT: Final = Argument("Accept", "string", "Type of the image")
+_IMAGES: Final = (_PNG, _JPEG, _PAM)
+_ARRAY: Final = (
+    Argument("compress", "boolean", "An .npz file in place of .npy"),
+    Argument("rescale", "boolean", "Whether slope and intercept are applied"),
+)
 _ANY: Final = ("*/*", "image/*")
 _QUALITY: Final = re.compile(r"q\s*=\s*([0-9.]+)\Z")
 
@@ -87,7 +104,16 @@ class ImageRoutes:
         self._frame(call)
         return json_reply(_OPERATIONS)
 
-    @route("GET", *(path for name in _KINDS for path in _instance_paths(name)))
+    @route(
+        "GET", *_instance_paths("rendered"), query=(*_PICTURE, *_WINDOW), headers=[_ACCEPT], answers=_IMAGES
+    )
+    @route(
+        "GET",
+        *(path for name in _KINDS if name != "rendered" for path in _instance_paths(name)),
+        query=_PICTURE,
+        headers=[_ACCEPT],
+        answers=_IMAGES,
+    )
     async def picture(self, call: Call) -> Reply:
         """A frame as PNG, JPEG or PAM."""
         kind = _KINDS[call.path.rpartition("/")[2]]
@@ -109,26 +135,26 @@ class ImageRoutes:
             raise EmptyAnswer(415) from e
         return Reply(content, mime)
 
-    @route("GET", *_instance_paths("matlab"))
+    @route("GET", *_instance_paths("matlab"), answers=[TEXT])
     async def matlab(self, call: Call) -> Reply:
         """A frame as text of an Octave matrix."""
         content = await self._pictures.matlab(await self._image(call), self._frame(call))
         return text_reply(content.decode("ascii"))
 
-    @route("GET", "/instances/<id>/numpy")
+    @route("GET", "/instances/<id>/numpy", query=_ARRAY, answers=[BINARY])
     async def numpy(self, call: Call) -> Reply:
         """All frames as a numpy array."""
         image = await self._image(call)
         sources = [FrameSource(image, frame) for frame in range(image.frames)]
         return await numpy_reply(self._pictures, sources, call, is_stack=True)
 
-    @route("GET", "/instances/<id>/frames/<frame>/numpy")
+    @route("GET", "/instances/<id>/frames/<frame>/numpy", query=_ARRAY, answers=[BINARY])
     async def frame_numpy(self, call: Call) -> Reply:
         """One frame as a numpy array."""
         image, frame = await self._image(call), self._frame(call)
         return await numpy_reply(self._pictures, [FrameSource(image, frame)], call, is_stack=False)
 
-    @route("GET", "/series/<id>/numpy")
+    @route("GET", "/series/<id>/numpy", query=_ARRAY, answers=[BINARY])
     async def series_numpy(self, call: Call) -> Reply:
         """All frames of a series, in their order, as a numpy array."""
         ids: Sequence[str] | None = await self._index.children(
@@ -141,24 +167,24 @@ class ImageRoutes:
             sources += [FrameSource(image, frame) for frame in range(image.frames)]
         return await numpy_reply(self._pictures, sources, call, is_stack=True)
 
-    @route("GET", "/instances/<id>/frames/<frame>/raw")
+    @route("GET", "/instances/<id>/frames/<frame>/raw", answers=[BINARY])
     async def raw(self, call: Call) -> Reply:
         """The bytes of a frame as they are stored."""
         return Reply(await self._pictures.raw(await self._image(call), self._frame(call)), BINARY)
 
-    @route("GET", "/instances/<id>/frames/<frame>/raw.gz")
+    @route("GET", "/instances/<id>/frames/<frame>/raw.gz", answers=[_GZIP])
     async def raw_gzip(self, call: Call) -> Reply:
-        """The same, within gzip."""
+        """The bytes of a frame as they are stored, within gzip."""
         content = await self._pictures.raw(await self._image(call), self._frame(call))
-        return Reply(igzip.compress(content, compresslevel=1), "application/gzip")
+        return Reply(igzip.compress(content, compresslevel=1), _GZIP)
 
-    @route("GET", "/instances/<id>/pdf")
+    @route("GET", "/instances/<id>/pdf", answers=[_PDF])
     async def pdf(self, call: Call) -> Reply:
         """The PDF of an instance."""
         content = await self._pictures.pdf(await self._image(call))
         if content is None:
             raise EmptyAnswer(404)
-        return Reply(content, "application/pdf")
+        return Reply(content, _PDF)
 
 
 def _wanted(call: Call, kind: str, mime: str) -> Picture:

@@ -9,16 +9,30 @@ from typing import Any
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadFileFormat, BadRequest, EmptyAnswer, InexistentItem, OrthancError, ParameterOutOfRange
 from orthanctw.jobs.engine import JobsEngine
+from orthanctw.jobs.kinds.archive import ZIP
 from orthanctw.jobs.kinds.sequence import SEQUENCE
 from orthanctw.jobs.record import JobRecord
 from orthanctw.model import JobState
+from orthanctw.rest.arguments import EXPAND, JOB, LIMIT, SINCE
 from orthanctw.rest.call import Call, field
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import TEXT, Argument, Body, route
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.reply import EMPTY, EMPTY_JSON, Reply, content_disposition, json_reply
 from orthanctw.rest.submission import Submission
 
 _STATES = {state.value: state for state in JobState}
+_SELECTION = (
+    SINCE,
+    LIMIT,
+    Argument("status", "string", "States, separated by commas"),
+    Argument("type", "string", "Types of jobs, separated by commas"),
+)
+_SUBMITTED = (
+    Argument("Type", "string", "What is to be done", required=True, values=(SEQUENCE,)),
+    Argument("Operations", "objects", "The operations, each with its arguments"),
+    Argument("Description", "string", "Shown with the job"),
+    *JOB,
+)
 
 
 def _text(seconds: float) -> str:
@@ -57,7 +71,7 @@ class JobRoutes:
             raise error
         return record
 
-    @route("GET", "/jobs")
+    @route("GET", "/jobs", query=(EXPAND, *_SELECTION))
     async def list(self, call: Call) -> Reply:
         """Identifiers or whole jobs, sorted by identifiers."""
         records = self._engine.jobs()
@@ -75,9 +89,9 @@ class JobRoutes:
         now = self._wall_clock()
         return await self._encoder.reply([self._json(record, now) for record in page])
 
-    @route("POST", "/jobs")
+    @route("POST", "/jobs", body=Body(fields=_SUBMITTED))
     async def submit(self, call: Call) -> Reply:
-        """A sequence of operations."""
+        """Submit a sequence of operations."""
         body = await call.json_object()
         if field(body, "Type", str, "", BadFileFormat) != SEQUENCE:
             raise BadRequest(f"Type must be {SEQUENCE}")
@@ -89,10 +103,10 @@ class JobRoutes:
 
     @route("GET", "/jobs/<id>")
     async def show(self, call: Call) -> Reply:
-        """One job."""
+        """One job: its state, its progress, what it is about."""
         return json_reply(self._json(self._job(call, EmptyAnswer(404)), self._wall_clock()))
 
-    @route("DELETE", "/jobs/<id>")
+    @route("DELETE", "/jobs/<id>", answers=[TEXT])
     async def delete(self, call: Call) -> Reply:
         """Forget a finished job."""
         if not await self._engine.delete(self._job(call, InexistentItem())):
@@ -101,31 +115,31 @@ class JobRoutes:
 
     @route("POST", "/jobs/<id>/pause")
     async def pause(self, call: Call) -> Reply:
-        """Stop after the present step."""
+        """Pause a job after its present step."""
         await self._engine.pause(self._job(call, EmptyAnswer(400)))
         return EMPTY_JSON
 
     @route("POST", "/jobs/<id>/cancel")
     async def cancel(self, call: Call) -> Reply:
-        """End as a failure."""
+        """Cancel a job: it ends as a failure."""
         await self._engine.cancel(self._job(call, EmptyAnswer(400)))
         return EMPTY_JSON
 
     @route("POST", "/jobs/<id>/resume")
     async def resume(self, call: Call) -> Reply:
-        """Go on after a pause."""
+        """Go on with a paused job."""
         if not await self._engine.resume(self._job(call, EmptyAnswer(400))):
             raise EmptyAnswer(400)
         return EMPTY_JSON
 
     @route("POST", "/jobs/<id>/resubmit")
     async def resubmit(self, call: Call) -> Reply:
-        """Start anew after a failure."""
+        """Start a failed job anew."""
         if not await self._engine.resubmit(self._job(call, EmptyAnswer(400))):
             raise EmptyAnswer(400)
         return EMPTY_JSON
 
-    @route("GET", "/jobs/<id>/<key>")
+    @route("GET", "/jobs/<id>/<key>", answers=[ZIP])
     async def output(self, call: Call) -> Reply:
         """What a job has made."""
         output = await self._engine.output(self._job(call, InexistentItem()), call["key"])
@@ -136,7 +150,7 @@ class JobRoutes:
             return Reply(output.content, output.content_type, headers=headers)
         return Reply(content_type=output.content_type, headers=headers, reader=output.content)
 
-    @route("DELETE", "/jobs/<id>/<key>")
+    @route("DELETE", "/jobs/<id>/<key>", answers=[TEXT])
     async def delete_output(self, call: Call) -> Reply:
         """Drop what a job has made."""
         is_deleted = await self._engine.delete_output(self._job(call, InexistentItem()), call["key"])

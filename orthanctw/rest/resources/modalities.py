@@ -31,17 +31,59 @@ from orthanctw.modalities import Modalities, configurations, parse_modality
 from orthanctw.model import ResourceLevel
 from orthanctw.queries import QueryArchive
 from orthanctw.remote import Outgoing, Remote
+from orthanctw.rest.arguments import EXPAND, JOB, LOCAL_AET, RESOURCES, TIMEOUT
 from orthanctw.rest.call import Call, field
-from orthanctw.rest.declaration import route
-from orthanctw.rest.reply import EMPTY, EMPTY_JSON, Reply, json_reply
+from orthanctw.rest.declaration import JSON, KINDS, TEXT, Argument, Body, route
+from orthanctw.rest.reply import DICOM, EMPTY, EMPTY_JSON, Reply, json_reply
 from orthanctw.rest.submission import Submission
 from orthanctw.retrieval import Retrieval
-from orthanctw.settings.structures import modality_json
+from orthanctw.settings.options import options_of
+from orthanctw.settings.structures import Modality, modality_json
 
+#: Fields of a modality that need not be configured.
+_ADDRESS: Final = ("AET", "Host", "Port", "Manufacturer", "UseDicomTls", "LocalAet")
 _OPERATIONS: Final = (
     *("configuration", "echo", "find", "find-instance", "find-patient", "find-series", "find-study", "find-worklist"),
     *("get", "move", "query", "storage-commitment", "store", "store-straight"),
 )
+#: Kinds of arguments by the word that the label of an option begins with.
+_KINDS: Final = {"boolean": "boolean", "integer": "integer", "unsigned": "integer", "string": "string"}
+_MODALITY: Final = tuple(
+    Argument(declared.name, _KINDS[declared.kind.label.split()[0]], declared.meaning, declared.required)
+    for _, declared in options_of(Modality)
+)
+_AS_ARRAY: Final = Body(fields=_MODALITY, schema=KINDS["array"], summary="An object, or AET, Host, Port, Manufacturer")
+_CHECK_FIND: Final = Argument("CheckFind", "boolean", "Whether a C-FIND without matches follows the C-ECHO")
+_ECHOED: Final = (
+    *(field for field in _MODALITY if field.name in _ADDRESS),
+    _CHECK_FIND,
+    TIMEOUT,
+)
+_STORE: Final = (
+    RESOURCES,
+    LOCAL_AET,
+    TIMEOUT,
+    Argument("CalledAet", "string", "AE title of the modality, other than configured"),
+    Argument("Host", "string", "Its host, other than configured"),
+    Argument("Port", "integer", "Its port, other than configured"),
+    Argument("MoveOriginatorAet", "string", "Who has asked for it by C-MOVE"),
+    Argument("MoveOriginatorID", "integer", "Message ID of that C-MOVE"),
+    Argument("StorageCommitment", "boolean", "Whether storage commitment is asked for (not available)"),
+    *JOB,
+)
+LEVEL: Final = Argument("Level", "string", "Level of the query", True, tuple(level.title for level in ResourceLevel))
+QUERY: Final = Argument("Query", "object", "Texts to match, by tags")
+_QUERY: Final = (
+    LEVEL,
+    QUERY,
+    Argument("Normalize", "boolean", "Whether the query is reduced to what the level has"),
+    LOCAL_AET,
+    TIMEOUT,
+)
+TARGET_AET: Final = Argument("TargetAet", "string", "AE title that the objects are sent to")
+_RETRIEVED: Final = Argument("Resources", "objects", "Texts of the unique keys, by tags", required=True)
+_RETRIEVE: Final = (LEVEL, _RETRIEVED, LOCAL_AET, TIMEOUT, *JOB)
+_KEYS: Final = Body(schema=KINDS["object"], summary="Texts to match, by tags")
 #: Keys of which the older routes need one each: without them, or with wildcards in them, nothing is asked.
 _PATIENT_OR_REQUEST: Final = (PATIENT_ID, ACCESSION_NUMBER)
 _NEEDED: Final[Mapping[str, tuple[tuple[int, ...], ...]]] = {
@@ -111,7 +153,7 @@ class ModalityRoutes:
 
     # Configuration
 
-    @route("GET", "/modalities")
+    @route("GET", "/modalities", query=[EXPAND])
     async def list(self, call: Call) -> Reply:
         """Names, or names with configurations."""
         known = dict(sorted(self._modalities.all().items()))
@@ -129,13 +171,13 @@ class ModalityRoutes:
         """How a modality is reached, and what it may do."""
         return json_reply(modality_json(self._modalities.get(call["id"])))
 
-    @route("PUT", "/modalities/<id>")
+    @route("PUT", "/modalities/<id>", body=_AS_ARRAY, answers=[TEXT])
     async def put(self, call: Call) -> Reply:
         """Add or replace a modality."""
         await self._modalities.put(call["id"], parse_modality(await call.json()))
         return EMPTY
 
-    @route("DELETE", "/modalities/<id>")
+    @route("DELETE", "/modalities/<id>", answers=[TEXT])
     async def delete(self, call: Call) -> Reply:
         """Remove a modality."""
         await self._modalities.delete(call["id"])
@@ -150,23 +192,22 @@ class ModalityRoutes:
 
     # Echo
 
-    @route("POST", "/modalities/<id>/echo")
+    @route("POST", "/modalities/<id>/echo", body=Body(fields=(_CHECK_FIND, LOCAL_AET, TIMEOUT), required=False))
     async def echo(self, call: Call) -> Reply:
-        """C-ECHO."""
+        """C-ECHO to a modality."""
         self._modalities.get(call["id"])
         body = await optional_object(call)
         checks_find = field(body, "CheckFind", bool, self._checks_find, BadFileFormat)
         await self._scu.echo(self._remote(call, body), checks_find=checks_find)
         return EMPTY_JSON
 
-    @route("POST", "/tools/dicom-echo")
+    @route("POST", "/tools/dicom-echo", body=Body(fields=_ECHOED))
     async def echo_anybody(self, call: Call) -> Reply:
         """C-ECHO to an application entity that is not configured."""
         body = await needed_object(call)
-        names = ("AET", "Host", "Port", "Manufacturer", "UseDicomTls", "LocalAet")
         for name in ("AET", "Host"):
             field({name: body.get(name)}, name, str, "", BadFileFormat)
-        modality = parse_modality({name: body[name] for name in names if name in body})
+        modality = parse_modality({name: body[name] for name in _ADDRESS if name in body})
         remote = self._modalities.remote(modality, timeout=timeout_of(body))
         checks_find = field(body, "CheckFind", bool, self._checks_find, BadFileFormat)
         await self._scu.echo(remote, checks_find=checks_find)
@@ -174,7 +215,7 @@ class ModalityRoutes:
 
     # Store
 
-    @route("POST", "/modalities/<id>/store")
+    @route("POST", "/modalities/<id>/store", body=Body(fields=_STORE, schema=KINDS["strings"], content=(JSON, TEXT)))
     async def store(self, call: Call) -> Reply:
         """Send resources, as a job."""
         modality = self._modalities.get(call["id"])
@@ -215,7 +256,7 @@ class ModalityRoutes:
             found.append((level, public_id))
         return found
 
-    @route("POST", "/modalities/<id>/store-straight")
+    @route("POST", "/modalities/<id>/store-straight", body=Body(content=(DICOM,)))
     async def store_straight(self, call: Call) -> Reply:
         """Send the DICOM file of the body, without storing it."""
         remote = self._remote(call, {})
@@ -233,7 +274,7 @@ class ModalityRoutes:
 
     # Query and retrieve
 
-    @route("POST", "/modalities/<id>/query")
+    @route("POST", "/modalities/<id>/query", body=Body(fields=_QUERY))
     async def query(self, call: Call) -> Reply:
         """C-FIND; the answers are under ``/queries``."""
         self._modalities.get(call["id"])
@@ -250,9 +291,9 @@ class ModalityRoutes:
         )
         return json_reply({"ID": identifier, "Path": f"/queries/{identifier}"})
 
-    @route("POST", *(f"/modalities/<id>/{name}" for name in _LEVELS))
+    @route("POST", *(f"/modalities/<id>/{name}" for name in _LEVELS), body=_KEYS)
     async def find_level(self, call: Call) -> Reply:
-        """C-FIND of one level (deprecated)."""
+        """C-FIND of the level in the path (deprecated)."""
         name = call.path.rpartition("/")[2]
         self._modalities.get(call["id"])
         query = parse_query(await optional_object(call), self._dictionary)
@@ -263,7 +304,7 @@ class ModalityRoutes:
                 raise EmptyAnswer(400)
         return json_reply([self._simplified(answer) for answer in await self._find(call, _LEVELS[name], query)])
 
-    @route("POST", "/modalities/<id>/find")
+    @route("POST", "/modalities/<id>/find", body=_KEYS)
     async def find(self, call: Call) -> Reply:
         """C-FIND of patients, and of what is below each (deprecated)."""
         self._modalities.get(call["id"])
@@ -292,7 +333,7 @@ class ModalityRoutes:
     def _simplified(self, answer: Elements) -> dict[str, Any]:
         return form_of(answer, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary, maximum_length=0))
 
-    @route("POST", "/modalities/<id>/move")
+    @route("POST", "/modalities/<id>/move", body=Body(fields=(TARGET_AET, *_RETRIEVE)))
     async def move(self, call: Call) -> Reply:
         """C-MOVE, as a job."""
         self._modalities.get(call["id"])
@@ -302,7 +343,7 @@ class ModalityRoutes:
         parameters = {"Remote": remote_to_json(remote), "Queries": self._keys(body), "TargetAet": target}
         return await self._submission.submit(MOVE, parameters, body, synchronous=True)
 
-    @route("POST", "/modalities/<id>/get")
+    @route("POST", "/modalities/<id>/get", body=Body(fields=_RETRIEVE))
     async def get(self, call: Call) -> Reply:
         """C-GET, as a job."""
         self._modalities.get(call["id"])

@@ -17,11 +17,19 @@ from orthanctw.jobs.kinds.retrieve import GET, MOVE
 from orthanctw.modalities import Modalities
 from orthanctw.model import ResourceLevel
 from orthanctw.queries import QueryArchive, RemoteQuery
+from orthanctw.rest.arguments import EXPAND, FULL, JOB, SHORT, SIMPLIFY, TIMEOUT
 from orthanctw.rest.call import Call, field, parse_integer
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import JSON, TEXT, Argument, Body, route
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.resources.browsing import format_of
-from orthanctw.rest.resources.modalities import identifier_json, needed_object, optional_object, timeout_of
+from orthanctw.rest.resources.modalities import (
+    QUERY,
+    TARGET_AET,
+    identifier_json,
+    needed_object,
+    optional_object,
+    timeout_of,
+)
 from orthanctw.rest.submission import Submission
 from orthanctw.settings.structures import RetrieveMethod
 
@@ -31,6 +39,22 @@ _BELOW: Final = {
     "query-series": ResourceLevel.SERIES,
     "query-instances": ResourceLevel.INSTANCE,
 }
+_FORMAT: Final = (SIMPLIFY, SHORT, FULL)
+#: How the job shows what it has asked for.
+_SHOWN: Final = tuple(Argument(form.name.title(), "boolean", form.summary) for form in _FORMAT)
+_METHODS: Final = tuple(method.value for method in RetrieveMethod)
+_RETRIEVE: Final = Body(
+    fields=(
+        TARGET_AET,
+        Argument("RetrieveMethod", "string", "How it is retrieved", values=_METHODS),
+        TIMEOUT,
+        *_SHOWN,
+        *JOB,
+    ),
+    content=(JSON, TEXT),
+    summary="An object, or the AE title that the objects are sent to",
+    required=False,
+)
 #: What Orthanc lists; the first name is not that of a route.
 _LISTED: Final = (
     (ResourceLevel.STUDY, "query-study"),
@@ -73,23 +97,23 @@ class QueryRoutes:
             raise EmptyAnswer(404) from None
         return json_reply(("answers", "level", "modality", "query", "retrieve"))
 
-    @route("DELETE", "/queries/<id>")
+    @route("DELETE", "/queries/<id>", answers=[TEXT])
     async def delete(self, call: Call) -> Reply:
         """Forget a query."""
         self._queries.delete(call["id"])
         return EMPTY
 
-    @route("GET", "/queries/<id>/level")
+    @route("GET", "/queries/<id>/level", answers=[TEXT])
     async def level(self, call: Call) -> Reply:
-        """The level, as it was given."""
+        """The level of a query, as it was given."""
         return text_reply(self._queries.get(call["id"]).level_text)
 
-    @route("GET", "/queries/<id>/modality")
+    @route("GET", "/queries/<id>/modality", answers=[TEXT])
     async def modality(self, call: Call) -> Reply:
         """The name of the modality that was asked."""
         return text_reply(self._queries.get(call["id"]).modality)
 
-    @route("GET", "/queries/<id>/query")
+    @route("GET", "/queries/<id>/query", query=_FORMAT)
     async def query(self, call: Call) -> Reply:
         """The tags that were asked for."""
         return json_reply(self._form(self._queries.get(call["id"]).query, call))
@@ -100,7 +124,7 @@ class QueryRoutes:
 
     # Answers
 
-    @route("GET", "/queries/<id>/answers")
+    @route("GET", "/queries/<id>/answers", query=(EXPAND, *_FORMAT))
     async def answers(self, call: Call) -> Reply:
         """Numbers of the answers, or the answers."""
         query = self._queries.get(call["id"])
@@ -120,13 +144,17 @@ class QueryRoutes:
         query, _ = self._answer(call)
         return json_reply(("content", "retrieve", *(name for level, name in _LISTED if level > query.level)))
 
-    @route("GET", "/queries/<id>/answers/<index>/content")
+    @route("GET", "/queries/<id>/answers/<index>/content", query=_FORMAT)
     async def content(self, call: Call) -> Reply:
         """The tags of an answer."""
         query, index = self._answer(call)
         return json_reply(self._form(query.answer(index), call))
 
-    @route("POST", *(f"/queries/<id>/answers/<index>/{name}" for name in _BELOW))
+    @route(
+        "POST",
+        *(f"/queries/<id>/answers/<index>/{name}" for name in _BELOW),
+        body=Body(fields=(QUERY, TIMEOUT), required=False),
+    )
     async def query_below(self, call: Call) -> Reply:
         """Ask for what is below an answer."""
         query, index = self._answer(call)
@@ -150,13 +178,13 @@ class QueryRoutes:
 
     # Retrieval
 
-    @route("POST", "/queries/<id>/retrieve")
+    @route("POST", "/queries/<id>/retrieve", body=_RETRIEVE)
     async def retrieve(self, call: Call) -> Reply:
         """Retrieve every answer, as a job."""
         query = self._queries.get(call["id"])
         return await self._retrieve(call, query, range(len(query.answers)))
 
-    @route("POST", "/queries/<id>/answers/<index>/retrieve")
+    @route("POST", "/queries/<id>/answers/<index>/retrieve", body=_RETRIEVE)
     async def retrieve_one(self, call: Call) -> Reply:
         """Retrieve one answer, as a job."""
         query, index = self._answer(call)
@@ -170,11 +198,15 @@ class QueryRoutes:
             remote = self._modalities.remote(modality, local_aet=remote.local_aet, timeout=timeout)
         elif timeout is not None:
             remote = attrs.evolve(remote, timeout=timeout)
-        queries = [
-            identifier_json(query.level, retrieve_query(query.level, query.texts(index), self._dictionary))
-            for index in indexes
-        ]
-        parameters: dict[str, Any] = {"Remote": remote_to_json(remote), "Queries": queries}
+        asked = [retrieve_query(query.level, query.texts(index), self._dictionary) for index in indexes]
+        parameters: dict[str, Any] = {
+            "Remote": remote_to_json(remote),
+            "Queries": [identifier_json(query.level, elements) for elements in asked],
+        }
+        form = _form_of_job(body)
+        if form is not TagFormat.SHORT:
+            options = FormOptions(dictionary=self._dictionary)
+            parameters["Shown"] = [form_of(elements, form, options) for elements in asked]
         kind = GET
         if self._method(body, remote.retrieve_method) is RetrieveMethod.C_MOVE:
             kind = MOVE
@@ -190,6 +222,13 @@ class QueryRoutes:
                 raise ParameterOutOfRange("Unknown RetrieveMethod")
             method = found
         return self._retrieve_method if method is RetrieveMethod.SYSTEM_DEFAULT else method
+
+
+def _form_of_job(body: Mapping[str, Any]) -> TagFormat:
+    for form in (TagFormat.SIMPLIFY, TagFormat.SHORT, TagFormat.FULL):
+        if field(body, form.value, bool, False, BadFileFormat):
+            return form
+    return TagFormat.SHORT
 
 
 async def _retrieve_body(call: Call) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from orthanctw.errors import EmptyAnswer
 from orthanctw.interfaces import IIndex
 from orthanctw.rest.call import Call
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import TEXT, route
 from orthanctw.rest.reply import Reply, json_reply
 from orthanctw.rest.serialisers import system_statistics
 
@@ -60,14 +60,14 @@ class SystemRoutes:
         """Names of the tools."""
         return json_reply(sorted(path.split("/")[2] for path in self._routes() if path.startswith("/tools/")))
 
-    @route("GET", "/")
+    @route("GET", "/", answers=[TEXT])
     async def root(self, call: Call) -> Reply:
-        """To the page."""
+        """Redirect to the page for people."""
         return _redirect("app/explorer.html")
 
-    @route("GET", "/favicon.ico")
+    @route("GET", "/favicon.ico", answers=[TEXT])
     async def favicon(self, call: Call) -> Reply:
-        """To the icon."""
+        """Redirect to the icon of the page."""
         return _redirect("app/images/favicon.ico")
 
 
@@ -78,7 +78,7 @@ class ExplorerRoutes:
         folder = resources.files("orthanctw.rest") / "explorer"
         self._files = {name: folder.joinpath(name).read_bytes() for name in _EXPLORER}
 
-    @route("GET", "/app", "/app/<path:name>")
+    @route("GET", "/app", "/app/<path:name>", answers=sorted(set(_EXPLORER.values())))
     async def file(self, call: Call) -> Reply:
         """A file of the page."""
         name = call.parameters.get("name", "")

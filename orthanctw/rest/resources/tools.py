@@ -15,7 +15,7 @@ from orthanctw.identifiers import generate_uid
 from orthanctw.log import CATEGORIES, LEVELS, LogLevels
 from orthanctw.model import ResourceLevel
 from orthanctw.rest.call import Call, field, strings
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import TEXT, Argument, Body, route
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.resources.browsing import parse_content, parse_tags
@@ -23,6 +23,8 @@ from orthanctw.rest.serialisers import ResourceSerialiser, reference
 
 _LOG_PATHS = ("/tools/log-level", *(f"/tools/log-level-{category}" for category in CATEGORIES))
 _GENERATED = {level.title.lower(): level for level in ResourceLevel}
+_LEVEL = Argument("level", "string", "What the identifier is for", required=True, values=tuple(_GENERATED))
+_LOG_LEVEL = Body(content=(TEXT,), schema={"type": "string", "enum": list(LEVELS)})
 _LABEL_CONSTRAINTS = ("All", "Any", "None")
 
 
@@ -121,7 +123,7 @@ class ToolRoutes:
         self._shut_down = shut_down
         self._reset = reset
 
-    @route("GET", "/tools/generate-uid")
+    @route("GET", "/tools/generate-uid", query=[_LEVEL], answers=[TEXT])
     async def generate_uid(self, call: Call) -> Reply:
         """A new identifier for a level."""
         level = _GENERATED.get(call.arguments.get("level", ""))
@@ -129,35 +131,35 @@ class ToolRoutes:
             raise EmptyAnswer(404)
         return text_reply(generate_uid(level))
 
-    @route("GET", "/tools/now")
+    @route("GET", "/tools/now", answers=[TEXT])
     async def now(self, call: Call) -> Reply:
         """The time in UTC."""
         return text_reply(time.strftime("%Y%m%dT%H%M%S", time.gmtime(self._wall_clock())))
 
-    @route("GET", "/tools/now-local")
+    @route("GET", "/tools/now-local", answers=[TEXT])
     async def now_local(self, call: Call) -> Reply:
         """The time of the server's zone."""
         return text_reply(time.strftime("%Y%m%dT%H%M%S", time.localtime(self._wall_clock())))
 
-    @route("POST", "/tools/shutdown")
+    @route("POST", "/tools/shutdown", answers=[TEXT])
     async def shutdown(self, call: Call) -> Reply:
         """Stop the server."""
         self._shut_down()
         return EMPTY
 
-    @route("POST", "/tools/reset")
+    @route("POST", "/tools/reset", answers=[TEXT])
     async def reset(self, call: Call) -> Reply:
         """Restart the server with its configuration read anew."""
         self._reset()
         return EMPTY
 
-    @route("GET", *_LOG_PATHS)
+    @route("GET", *_LOG_PATHS, answers=[TEXT])
     async def log_level(self, call: Call) -> Reply:
         """What is logged of a category, or in general."""
         category = _category(call)
         return text_reply(self._levels.get(category) if category else self._levels.overall())
 
-    @route("PUT", *_LOG_PATHS)
+    @route("PUT", *_LOG_PATHS, body=_LOG_LEVEL, answers=[TEXT])
     async def set_log_level(self, call: Call) -> Reply:
         """Change what is logged."""
         level = await call.text()

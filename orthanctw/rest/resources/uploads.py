@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from orthanctw.rest.call import Call
-from orthanctw.rest.declaration import route
-from orthanctw.rest.reply import EMPTY, Reply, json_reply
+from orthanctw.rest.declaration import BINARY, JSON, TEXT, Argument, Body, route
+from orthanctw.rest.reply import DICOM, EMPTY, Reply, json_reply
 from orthanctw.rest.serialisers import ingested
 from orthanctw.uploads import Uploads
+
+_ENCODING = Argument("Content-Encoding", "string", "How the body is compressed", values=("gzip",))
+_OBJECTS = Body(content=(DICOM, "application/zip", "application/gzip", BINARY, "multipart/form-data"))
 
 
 class UploadRoutes:
@@ -15,9 +18,9 @@ class UploadRoutes:
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
 
-    @route("POST", "/instances")
+    @route("POST", "/instances", headers=[_ENCODING], body=_OBJECTS, answers=[JSON, TEXT])
     async def upload(self, call: Call) -> Reply:
-        """One DICOM file, a ZIP archive of them, either within gzip, or a form."""
+        """Store a DICOM file, a ZIP archive of them, either within gzip, or a form."""
         content_type = call.headers.get("content-type", "")
         if content_type.lower().startswith("multipart/form-data"):
             await self._uploads.receive_form(call.body, content_type, call.origin)
