@@ -22,6 +22,7 @@ from orthanctw.rest.resources.changes import ChangeRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
 from orthanctw.rest.resources.images import ImageRoutes
 from orthanctw.rest.resources.jobs import JobRoutes
+from orthanctw.rest.resources.missing import MissingRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
 from orthanctw.rest.resources.queries import QueryRoutes
 from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
@@ -82,6 +83,7 @@ def build_api(
             is_streaming=settings.http.synchronous_zip_stream,
         ),
         *_network_routes(parts, submission),
+        MissingRoutes(),
     ]
     if settings.http.orthanc_explorer_enabled:
         owners.append(ExplorerRoutes())

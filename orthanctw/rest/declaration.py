@@ -94,7 +94,7 @@ def route(
     body : Body, optional
         What it reads of the body.
     answers : sequence of str
-        Media types of a successful answer.
+        Media types of a successful answer; none keeps the route out of the OpenAPI document.
     """
 
     def declare(function: _Method) -> _Method:

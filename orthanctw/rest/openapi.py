@@ -52,7 +52,8 @@ def document(routes: Iterable[tuple[Route, Handler]], version: str) -> dict[str,
     """
     paths: dict[str, dict[str, Any]] = {}
     for route, handler in sorted(routes, key=lambda item: item[0].path):
-        paths.setdefault(_path(route), {})[route.method.lower()] = _operation(route, handler)
+        if route.answers:
+            paths.setdefault(_path(route), {})[route.method.lower()] = _operation(route, handler)
     tags = sorted({operation["tags"][0] for methods in paths.values() for operation in methods.values()})
     return {
         "openapi": "3.1.0",
