@@ -33,8 +33,7 @@ from orthanctw.dicom.pixels.syntaxes import (
     RLE,
 )
 from test.dicom_files import DEFLATED
-from test.pixel_samples import grey, wave
-from test.rest_samples import dicom_object, pixels
+from test.pixel_samples import grey, image, wave
 from test.servers import shared_server
 
 #: The program itself: the command of the wheel starts it, and forgets how it ended.
@@ -70,9 +69,7 @@ def _source(name: str) -> bytes:
         assert isinstance(path, str), name
         return Path(path).read_bytes()
     form = grey(96, 130, bits_allocated=16, bits_stored=12, high_bit=11)
-    image = pixels(form.rows, form.columns)
-    image |= {"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11, "PixelData": wave(form).tobytes()}
-    return dicom_object(sop="1.2.1.1.77", **image)
+    return image(form, wave(form).tobytes())
 
 
 @attrs.frozen
