@@ -33,7 +33,7 @@ class PixelFacts:
     offset, length : int
         The value; of encapsulated pixel data everything from the offset table to the delimiter.
     frames : int
-        NumberOfFrames, at least 1.
+        NumberOfFrames, at least 1; 1 of a video.
     frame_bits : int
         Bits of a frame when it is not encapsulated; 0 when the header does not tell.
     lengths : list of int, or None
@@ -124,15 +124,24 @@ def _integer(values: dict[int, Any], tag: int, default: int) -> int:
 
 
 def pixel_facts(
-    place: tuple[int, str, int, int], fragments: tuple[list[int], int] | None, elements: Elements, data: Buffer
+    place: tuple[int, str, int, int],
+    fragments: tuple[list[int], int] | None,
+    elements: Elements,
+    data: Buffer,
+    *,
+    is_video: bool,
 ) -> PixelFacts:
-    """The facts about pixel data whose element lies at `place` (start, VR, offset of the value, length)."""
+    """The facts about pixel data whose element lies at `place` (start, VR, offset of the value, length).
+
+    A video is one frame.
+    """
     values = {element[0]: element[2] for element in elements if element[0] in _FACTS}
-    frames = max(1, _integer(values, 0x00280008, 1))
+    frames = 1 if is_video else max(1, _integer(values, 0x00280008, 1))
     if fragments is None:
         bits = _integer(values, 0x00280100, 0) * max(1, _integer(values, 0x00280002, 1))
         bits *= _integer(values, 0x00280010, 0) * _integer(values, 0x00280011, 0)
-        if values.get(0x00280004) in SUBSAMPLED:
+        # Some writers name it so and subsample nothing.
+        if values.get(0x00280004) in SUBSAMPLED and place[3] * 8 < bits * frames:
             bits = bits * 2 // 3
         return PixelFacts(*place, frames, bits)
     lengths, first = fragments

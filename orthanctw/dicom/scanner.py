@@ -28,6 +28,7 @@ from orthanctw.dicom.elements import (
     read_head,
 )
 from orthanctw.dicom.frames import PixelFacts, pixel_facts
+from orthanctw.dicom.uids import VIDEO
 from orthanctw.errors import BadFileFormat, InexistentTag
 
 #: Elements and items of one file. A list element takes some 200 bytes, its encoding 8.
@@ -133,7 +134,7 @@ def scan(
     if reader.pixels is not None:
         if reader.fragments is None and is_encapsulated(transfer_syntax):
             raise BadFileFormat("pixel data should be encapsulated")
-        pixels = pixel_facts(reader.pixels, reader.fragments, elements, data)
+        pixels = pixel_facts(reader.pixels, reader.fragments, elements, data, is_video=transfer_syntax in VIDEO)
     return ScannedFile(
         meta=meta,
         elements=elements,

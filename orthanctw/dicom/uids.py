@@ -122,6 +122,13 @@ TRANSFER_SYNTAX_GROUPS: Final = {
         "1.2.840.10008.1.2.4.108",
     ),
 }
+#: Video: one stream, whatever NumberOfFrames tells; in variants with ``.1`` it may have several fragments.
+VIDEO: Final = frozenset(
+    uid + end
+    for group in ("Mpeg2", "Mpeg4", "H265")
+    for uid in TRANSFER_SYNTAX_GROUPS[group]
+    for end in ("", ".1")
+)
 #: Storage SOP classes that are accepted without options.
 STORAGE_SOP_CLASSES: Final = frozenset(
     (

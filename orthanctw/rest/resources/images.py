@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from isal import igzip
 
+from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import EmptyAnswer, OrthancError, UnknownResource
 from orthanctw.interfaces import IIndex
 from orthanctw.model import ResourceLevel
@@ -138,7 +140,9 @@ class ImageRoutes:
     @route("GET", *_instance_paths("matlab"), answers=[TEXT])
     async def matlab(self, call: Call) -> Reply:
         """A frame as text of an Octave matrix."""
-        content = await self._pictures.matlab(await self._image(call), self._frame(call))
+        image, frame = await self._image(call), self._frame(call)
+        with _decoding():
+            content = await self._pictures.matlab(image, frame)
         return text_reply(content.decode("ascii"))
 
     @route("GET", "/instances/<id>/numpy", query=_ARRAY, answers=[BINARY])
@@ -146,13 +150,15 @@ class ImageRoutes:
         """All frames as a numpy array."""
         image = await self._image(call)
         sources = [FrameSource(image, frame) for frame in range(image.frames)]
-        return await numpy_reply(self._pictures, sources, call, is_stack=True)
+        with _decoding():
+            return await numpy_reply(self._pictures, sources, call, is_stack=True)
 
     @route("GET", "/instances/<id>/frames/<frame>/numpy", query=_ARRAY, answers=[BINARY])
     async def frame_numpy(self, call: Call) -> Reply:
         """One frame as a numpy array."""
         image, frame = await self._image(call), self._frame(call)
-        return await numpy_reply(self._pictures, [FrameSource(image, frame)], call, is_stack=False)
+        with _decoding():
+            return await numpy_reply(self._pictures, [FrameSource(image, frame)], call, is_stack=False)
 
     @route("GET", "/series/<id>/numpy", query=_ARRAY, answers=[BINARY])
     async def series_numpy(self, call: Call) -> Reply:
@@ -165,7 +171,8 @@ class ImageRoutes:
         sources = []
         for image in await self._pictures.ordered(ids):
             sources += [FrameSource(image, frame) for frame in range(image.frames)]
-        return await numpy_reply(self._pictures, sources, call, is_stack=True)
+        with _decoding():
+            return await numpy_reply(self._pictures, sources, call, is_stack=True)
 
     @route("GET", "/instances/<id>/frames/<frame>/raw", answers=[BINARY])
     async def raw(self, call: Call) -> Reply:
@@ -185,6 +192,17 @@ class ImageRoutes:
         if content is None:
             raise EmptyAnswer(404)
         return Reply(content, _PDF)
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """What cannot be decoded, as a video, is no failure of ours."""
+    try:
+        yield
+    except OrthancError as e:
+        if e.code is ErrorCode.NOT_IMPLEMENTED:
+            raise OrthancError(e.details, code=e.code, http_status=415) from e
+        raise
 
 
 def _wanted(call: Call, kind: str, mime: str) -> Picture:
