@@ -350,7 +350,7 @@ class IStorageArea(Interface):
     def reader(
         attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
     ) -> Deferred[IReader]:
-        """A reader over a range of the uncompressed bytes (`raw`: of the file as it lies on the disk).
+        """A reader over a range of the uncompressed bytes (`raw`: of the file as it lies on the disk, never of memory).
 
         Raises InexistentFile, BadRange, CorruptedFile.
         """

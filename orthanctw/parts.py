@@ -11,9 +11,11 @@ from orthanctw.acceptance import Acceptance
 from orthanctw.archives.building import Archives
 from orthanctw.archives.shelf import Shelf
 from orthanctw.bodies import BodyLimits, MemoryBudget
+from orthanctw.caches import Caches
 from orthanctw.catalog import Catalog
 from orthanctw.conversion import Conversion, ConversionOptions
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
+from orthanctw.dicom.keeping import KeepingTranscoder
 from orthanctw.dicom.maintags import MainTags
 from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
@@ -92,11 +94,18 @@ class Parts:
         self._storage_pool = NamedPool(reactor, "storage", own.storage_threads)
         self.encoder_pool = NamedPool(reactor, "json", 1)
         self.metrics = Metrics(wall_clock, settings.general.metrics_enabled)
+        self.caches = Caches.of_megabytes(
+            storage=settings.performance.maximum_storage_cache_size,
+            parser=settings.performance.dicom_parser_cache_size,
+            transcoder=settings.performance.transcoder_cache_size,
+        )
+        self.caches.publish(self.metrics)
         self.storage = FilesystemStorage(
             storage.storage_directory,
             self._storage_pool,
             sync=storage.sync_storage_area,
             md5=storage.store_md5_for_attachments,
+            cache=self.caches.storage,
         )
         self._index_folder = index_folder(settings)
         self.index = SqliteIndex(
@@ -130,7 +139,7 @@ class Parts:
             self.index, self.events, self._reactor, settings.general.stable_age, self.wall_clock
         )
         self.events.subscribe(self.stability)
-        self.removal = Removal(self.index, self.storage, self.events)
+        self.removal = Removal(self.index, self.storage, self.events, self.caches)
         self._build_transcoder()
         self.ingest = Ingest(
             self.index,
@@ -167,15 +176,15 @@ class Parts:
             limit_instances=settings.dicom.limit_find_instances,
         )
         content_types = settings.database.user_content_type.items()
-        self.exports = ExportLog(
-            self.index, self.wall_clock, enabled=settings.general.log_exported_resources
-        )
+        self.exports = ExportLog(self.index, self.wall_clock, enabled=settings.general.log_exported_resources)
         self.names = Names(
             settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
         )
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
-        self.pictures = Pictures(self.index, self.catalog, self.storage, self.processes, self.encoder_pool)
+        self.pictures = Pictures(
+            self.index, self.catalog, self.storage, self.processes, self.encoder_pool, self.caches.parser
+        )
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
@@ -190,7 +199,7 @@ class Parts:
             memory=own.codec_memory_mb * MEGABYTE,
             timeout=own.codec_timeout,
         )
-        self.transcoder = CodecTranscoder(
+        transcoder = CodecTranscoder(
             self.processes,
             self._storage_pool,
             NativeTranscoder(self._storage_pool, self.dictionary),
@@ -198,6 +207,7 @@ class Parts:
             quality=self.settings.transcoding.dicom_lossy_transcoding_quality,
             threshold=own.spool_threshold_kb * 1024,
         )
+        self.transcoder = KeepingTranscoder(transcoder, self.caches.transcoder, self._storage_pool)
 
     def _build_conversion(self) -> Conversion | None:
         """None unless received objects are to be transcoded. Raises ConfigurationError."""

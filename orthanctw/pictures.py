@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from orthanctw.caches import Cache
 from orthanctw.catalog import Catalog
 from orthanctw.dicom.display import display_of
 from orthanctw.dicom.header import Header
@@ -16,7 +17,7 @@ from orthanctw.dicom.pixelrequest import frame_request, pixel_format
 from orthanctw.errors import BadRequest, ParameterOutOfRange, UnknownResource
 from orthanctw.interfaces import IIndex, IStorageArea
 from orthanctw.model import Attachment, AttachmentType, Resource, ResourceLevel
-from orthanctw.processes import ProcessPool
+from orthanctw.processes import Pieces, ProcessPool
 from orthanctw.slices import in_order
 from orthanctw.threads import NamedPool
 
@@ -65,11 +66,18 @@ class Image:
 
 
 class Pictures:
-    """Asks child processes for frames."""
+    """Asks child processes for frames, and keeps their answers in `cache`."""
 
     def __init__(
-        self, index: IIndex, catalog: Catalog, storage: IStorageArea, processes: ProcessPool, pool: NamedPool
+        self,
+        index: IIndex,
+        catalog: Catalog,
+        storage: IStorageArea,
+        processes: ProcessPool,
+        pool: NamedPool,
+        cache: Cache[Pieces],
     ) -> None:
+        self._cache = cache
         self._pool = pool
         self._index = index
         self._catalog = catalog
@@ -103,38 +111,47 @@ class Pictures:
         packed: bytes = await self._pool.call(_npz, content)
         return packed
 
-    def _request(self, image: Image, frame: int) -> dict[str, Any]:
-        path = self._storage.path(image.attachment.uuid)
-        request = frame_request(image.header, image.attachment, path, frame)
-        return {**request, "Display": display_of(image.header, frame)}
+    async def _ask(
+        self, operation: str, image: Image, frame: int, fields: Mapping[str, Any], display: Mapping[str, Any]
+    ) -> Pieces:
+        """What a child makes of a frame, now or when it was asked for before.
+
+        `display` is what differs from the header in how the frame is to be shown.
+        """
+        uuid = image.attachment.uuid
+        detail = (operation, frame, *fields.values(), *display.items())
+        with self._cache.entry(uuid, detail) as entry:
+            if entry.value is not None:
+                return entry.value
+            request = frame_request(image.header, image.attachment, self._storage.path(uuid), frame)
+            shown = {**display_of(image.header, frame), **display}
+            answer = await self._processes.call_for_pieces(operation, {**request, "Display": shown, **fields})
+            entry.keep(answer, sum(map(len, answer[1])))
+            return answer
 
     async def picture(self, image: Image, frame: int, wanted: Picture) -> bytes:
         """A frame as an image file. BadFileFormat and the like when it cannot be decoded."""
-        request = self._request(image, frame)
-        if wanted.window_center is not None:
-            request["Display"]["Center"] = wanted.window_center
-        if wanted.window_width is not None:
-            request["Display"]["Width"] = wanted.window_width
-        request.update(
-            Kind=wanted.kind,
-            Mime=wanted.mime,
-            Quality=wanted.quality,
-            Width=wanted.width,
-            Height=wanted.height,
-            Smooth=wanted.smooth,
-        )
-        _, content = await self._processes.call("picture", request)
-        return content
+        window = {"Center": wanted.window_center, "Width": wanted.window_width}
+        fields = {
+            "Kind": wanted.kind,
+            "Mime": wanted.mime,
+            "Quality": wanted.quality,
+            "Width": wanted.width,
+            "Height": wanted.height,
+            "Smooth": wanted.smooth,
+        }
+        display = {name: value for name, value in window.items() if value is not None}
+        _, pieces = await self._ask("picture", image, frame, fields, display)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def matlab(self, image: Image, frame: int) -> bytes:
         """A frame as text of an Octave matrix."""
-        _, content = await self._processes.call("array", {**self._request(image, frame), "Kind": "matlab"})
-        return content
+        _, pieces = await self._ask("array", image, frame, {"Kind": "matlab"}, {})
+        return b"".join(pieces)
 
     async def numbers(self, image: Image, frame: int, *, rescale: bool) -> Numbers:
         """The numbers of a frame."""
-        request = {**self._request(image, frame), "Kind": "numpy", "Rescale": rescale}
-        header, pieces = await self._processes.call_for_pieces("array", request)
+        header, pieces = await self._ask("array", image, frame, {"Kind": "numpy", "Rescale": rescale}, {})
         return Numbers(kind=header["Kind"], shape=tuple(header["Shape"]), pieces=pieces)
 
     async def raw(self, image: Image, frame: int) -> bytes:

@@ -53,7 +53,8 @@ class Originator:
 class Outgoing:
     """An object to send: the file in the storage area, or its bytes, and what its header says of it.
 
-    A file that `is_temporary` is there for this value alone; `ITranscoder.release` removes it.
+    A file that `is_temporary` is there for this value alone; `ITranscoder.release` removes it. `uuid` is that of the
+    stored file whose content this is; empty for all else.
     """
 
     sop_class_uid: str
@@ -62,6 +63,7 @@ class Outgoing:
     path: str = ""
     content: bytes = b""
     is_temporary: bool = False
+    uuid: str = ""
 
 
 class RetrieveLevel(enum.Enum):

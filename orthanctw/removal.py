@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from twisted.logger import Logger
 
+from orthanctw.caches import Caches
 from orthanctw.errors import ServiceUnavailable
 from orthanctw.events import EventBus
 from orthanctw.interfaces import IIndex, IStorageArea
@@ -19,10 +20,11 @@ REPAIR_MARGIN = 3600.0
 class Removal:
     """Deletes resources and their files."""
 
-    def __init__(self, index: IIndex, storage: IStorageArea, events: EventBus) -> None:
+    def __init__(self, index: IIndex, storage: IStorageArea, events: EventBus, caches: Caches) -> None:
         self._index = index
         self._storage = storage
         self._events = events
+        self._caches = caches
 
     async def delete(self, level: ResourceLevel, public_id: str) -> Deleted | None:
         """Delete a resource with all below it; None when it is unknown."""
@@ -44,7 +46,10 @@ class Removal:
         if not uuids:
             return
         try:
-            await self._index.forget_removals(await self._storage.remove(uuids))
+            gone = await self._storage.remove(uuids)
+            # Now nobody can make anything of them any more.
+            self._caches.drop(uuids)
+            await self._index.forget_removals(gone)
         except ServiceUnavailable:
             # The server has stopped meanwhile.
             log.debug("{count} files are left to the next start", count=len(uuids))

@@ -54,6 +54,7 @@ async def outgoing_of(
         transfer_syntax=transfer_syntax,
         path=path,
         content=content,
+        uuid=attachment.uuid,
     )
     if spool is None:
         yield outgoing

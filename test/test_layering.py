@@ -25,6 +25,7 @@ LEVELS = {
     "orthanctw/threads": 2,
     "orthanctw/processes": 2,
     "orthanctw/metrics": 2,
+    "orthanctw/caches": 2,
     "orthanctw/log": 2,
     "orthanctw/bodies": 2,
     "orthanctw/configuration": 2,

@@ -127,7 +127,7 @@ class Storage:
         WORKS,
         "At a quota, the oldest patients that are not protected go, or new objects are refused",
     )
-    store_dicom: bool = option("StoreDicom", boolean, True, LATER, "Keep the files, and not their index only")
+    store_dicom: bool = option("StoreDicom", boolean, True, WORKS, "Keep the files, and not their index only")
     overwrite_instances: OverwriteMode = option(
         "OverwriteInstances",
         member(OverwriteMode, "string or boolean", {False: OverwriteMode.NEVER, True: OverwriteMode.ALWAYS}),
@@ -164,7 +164,7 @@ class Database:
     check_revisions: bool = option(
         "CheckRevisions", boolean, False, WORKS, "Changing metadata and attachments takes the header `If-Match`"
     )
-    read_only: bool = option("ReadOnly", boolean, False, LATER, "Refuse whatever changes stored resources")
+    read_only: bool = option("ReadOnly", boolean, False, WORKS, "Refuse whatever changes stored resources")
     database_server_identifier: str = unset(
         "DatabaseServerIdentifier",
         text,
@@ -196,7 +196,7 @@ class Database:
         "PatientLevelEnabled",
         boolean,
         True,
-        LATER,
+        WORKS,
         "Offer the routes of patients; must stay on with a quota",
         sample=ADVANCED,
     )
@@ -249,9 +249,8 @@ class Performance:
         "MaximumStorageCacheSize",
         megabytes,
         128,
-        ACCEPTED,
-        "Memory for files that were used lately",
-        reason="the operating system keeps such files in memory already",
+        WORKS,
+        "Memory for files that were read lately, of those that are small or compressed on the disk; 0: none",
     )
     storage_loader_threads_count: int = option(
         "StorageLoaderThreadsCount", _COUNT, 4, ACCEPTED, "Threads that read files", reason=_READING
@@ -291,9 +290,8 @@ class Performance:
         "DicomParserCacheSize",
         megabytes,
         256,
-        ACCEPTED,
-        "Memory for files that were parsed lately",
-        reason=_PARSING,
+        WORKS,
+        "Memory for pictures and arrays of frames that were asked for lately; 0: none",
         sample=ADVANCED,
     )
     transcoder_threads_count: int = option(
@@ -318,7 +316,7 @@ class Performance:
         "TranscoderCacheSize",
         megabytes,
         256,
-        LATER,
+        WORKS,
         "Memory for files that were transcoded lately; 0: none",
         sample=ADVANCED,
     )

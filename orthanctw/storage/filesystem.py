@@ -15,17 +15,18 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from isal import isal_zlib
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from orthanctw.caches import Cache
 from orthanctw.errors import ConfigurationError, InexistentFile
 from orthanctw.identifiers import is_uuid
-from orthanctw.interfaces import IReader, ISpool, IStorageArea
+from orthanctw.interfaces import IBlockingReader, IReader, ISpool, IStorageArea
 from orthanctw.model import Attachment, Compression
 from orthanctw.storage.compression import CHUNK, compress
 from orthanctw.storage.folders import FolderSyncs, make_folders
-from orthanctw.storage.reader import FileReader, open_reader
+from orthanctw.storage.reader import FileReader, MemoryReader, length_of, open_reader
 from orthanctw.storage.spool import Spool, write_error
 from orthanctw.threads import NamedPool
 
@@ -34,6 +35,8 @@ FILES_PER_FOLDER = 1000
 #: Folder of files being received; not a pair of hexadecimal digits, so no object lies there.
 SPOOL_FOLDER = "orthanctw-spool"
 LOCK_FILE = "orthanctw.lock"
+#: Of plain files up to so many bytes, opening and reading by a thread costs more than all else.
+_SMALL = 64 * 1024
 
 T = TypeVar("T")
 log = Logger(namespace="orthanctw.generic")
@@ -81,14 +84,25 @@ class FilesystemStorage:
         ``SyncStorageArea``; False gives durability up.
     md5 : bool
         ``StoreMD5ForAttachments``.
+    cache : Cache of bytes, optional
+        For the content of files that are small, or compressed on the disk.
     """
 
-    def __init__(self, root: str, pool: NamedPool, *, sync: bool = True, md5: bool = True) -> None:
+    def __init__(
+        self,
+        root: str,
+        pool: NamedPool,
+        *,
+        sync: bool = True,
+        md5: bool = True,
+        cache: Cache[bytes] | None = None,
+    ) -> None:
         self.root = root
         self._pool = pool
         self._sync = sync
         self._folders = FolderSyncs(enabled=sync)
         self._md5 = md5
+        self._cache: Cache[bytes] = Cache(0) if cache is None else cache
         self._names = _Names(self._make_folder)
         self._lock_fd = -1
         self._spool = os.path.join(root, SPOOL_FOLDER)
@@ -280,35 +294,61 @@ class FilesystemStorage:
     def reader(
         self, attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
     ) -> Deferred[IReader]:
+        if not raw and self._is_cacheable(attachment):
+            content = self._cache.find(attachment.uuid)
+            if content is not None:
+                # On the reactor: no thread has anything to do.
+                return execute(MemoryReader, content, offset, length)
         return self._pool.call(self.reader_blocking, attachment, offset, length, raw)
 
     def reader_blocking(
         self, attachment: Attachment, offset: int = 0, length: int | None = None, raw: bool = False
+    ) -> IBlockingReader:
+        if not raw and self._is_cacheable(attachment):
+            # What is before a range has to be inflated anyway: up to as much again is inflated for others.
+            is_most = 2 * (offset + length_of(attachment.size, offset, length)) >= attachment.size
+            content = self._content(attachment) if is_most else self._cache.find(attachment.uuid)
+            if content is not None:
+                return MemoryReader(content, offset, length)
+        return self._file(attachment, offset, length, raw)
+
+    def _file(
+        self, attachment: Attachment, offset: int = 0, length: int | None = None, raw: bool = False
     ) -> FileReader:
         return open_reader(self.path(attachment.uuid), self._pool.call, attachment, offset, length, raw)
+
+    def _is_cacheable(self, attachment: Attachment) -> bool:
+        """Not large plain files: the kernel keeps them in memory, and nothing is won by a second copy."""
+        is_slow = attachment.compression is not Compression.NONE or attachment.size <= _SMALL
+        return is_slow and self._cache.takes(attachment.size)
+
+    def _content(self, attachment: Attachment) -> bytes:
+        """A whole file, from memory or for the next who reads it."""
+        with self._cache.entry(attachment.uuid) as entry:
+            if entry.value is not None:
+                return entry.value
+            content = _rest_of(self._file(attachment))
+            entry.keep(content, len(content))
+            return content
 
     def read(self, attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:
         return self._pool.call(self._read, attachment, offset, length)
 
     def _read(self, attachment: Attachment, offset: int, length: int | None) -> bytes:
-        reader = self.reader_blocking(attachment, offset, length)
-        try:
-            chunks = []
-            while chunk := reader.read_blocking(max(CHUNK, reader.remaining)):
-                chunks.append(chunk)
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        finally:
-            reader.close()
+        return _rest_of(self.reader_blocking(attachment, offset, length))
 
     @contextlib.contextmanager
     def map(self, attachment: Attachment) -> Iterator[mmap.mmap | bytes]:
         if attachment.size == 0:
             yield b""
             return
+        if self._is_cacheable(attachment):
+            yield self._content(attachment)
+            return
         if attachment.compression is not Compression.NONE:
             # Into a file of its own: an object of several GB must not lie in memory.
             path = self._new_spool_path()
-            reader = self.reader_blocking(attachment)
+            reader = self._file(attachment)
             try:
                 with open(path, "x+b") as file:
                     os.unlink(path)
@@ -365,6 +405,17 @@ class FilesystemStorage:
                         if is_uuid(entry.name) and entry.stat(follow_symlinks=False).st_mtime >= newer_than
                     ]
         return found
+
+
+def _rest_of(reader: IBlockingReader) -> bytes:
+    """What a reader has, which is closed then."""
+    try:
+        chunks: list[bytes] = []
+        while chunk := reader.read_blocking(max(CHUNK, reader.remaining)):
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    finally:
+        reader.close()
 
 
 def _lock(fd: int, root: str) -> None:

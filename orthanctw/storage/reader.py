@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from orthanctw.errors import BadRange, CorruptedFile, InexistentFile
@@ -59,6 +59,37 @@ class FileReader:
             os.close(fd)
 
 
+@implementer(IBlockingReader)
+class MemoryReader:
+    """A reader over bytes that are in memory."""
+
+    def __init__(self, content: bytes, offset: int, length: int | None) -> None:
+        """Raises BadRange when `offset` lies beyond the end."""
+        self._content = content
+        self._position = offset
+        self.remaining = length_of(len(content), offset, length)
+
+    def read(self, length: int) -> Deferred[bytes]:
+        return succeed(self.read_blocking(length))
+
+    def read_blocking(self, length: int) -> bytes:
+        """As `read`."""
+        data = self._content[self._position : self._position + min(length, self.remaining)]
+        self._position += len(data)
+        self.remaining -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._content, self.remaining = b"", 0
+
+
+def length_of(size: int, offset: int, length: int | None) -> int:
+    """Number of bytes of a range of `size` bytes. Raises BadRange when it begins beyond their end."""
+    if offset > size or offset < 0:
+        raise BadRange("The range starts beyond the end")
+    return size - offset if length is None else min(length, size - offset)
+
+
 def open_reader(
     path: str,
     call: Callable[..., Deferred[Any]],
@@ -77,9 +108,7 @@ def open_reader(
         When `offset` lies beyond its end.
     """
     size = attachment.compressed_size if raw else attachment.size
-    if offset > size or offset < 0:
-        raise BadRange("The range starts beyond the end")
-    remaining = size - offset if length is None else min(length, size - offset)
+    remaining = length_of(size, offset, length)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as e:
