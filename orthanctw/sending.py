@@ -77,13 +77,17 @@ def _inflate(storage: IStorageArea, attachment: Attachment, spool: ISpool) -> No
         reader.close()
 
 
-def temporary_reader(path: str, call: Callable[..., Deferred[Any]]) -> IBlockingReader:
-    """A reader over a temporary file, which stays readable when the file is removed (blocking).
+def temporary_reader(
+    path: str, call: Callable[..., Deferred[Any]], offset: int = 0, length: int | None = None
+) -> IBlockingReader:
+    """A reader over a range of a temporary file, which stays readable when the file is removed (blocking).
 
     `call` runs blocking work on a storage thread.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return FileReader(fd, partial(os.read, fd), os.fstat(fd).st_size, call)
+    if offset:
+        os.lseek(fd, offset, os.SEEK_SET)
+    return FileReader(fd, partial(os.read, fd), os.fstat(fd).st_size - offset if length is None else length, call)
 
 
 class Sender:

@@ -551,6 +551,29 @@ class JobTests(ArchiveCase):
             self.assertEqual((await self.client.ask("DELETE", f"/jobs/{job['ID']}/archive")).status, 404)
             self.assertEqual(self.spooled(), [])
 
+    async def test_ranges(self) -> None:
+        """Parts of an archive that a job has made are given as those of a file, and HEAD tells its size."""
+        path = f"/jobs/{(await self.submit())['ID']}/archive"
+        kept = self.held()
+        whole = (await self.client.get(path)).body
+        size = len(whole)
+        for asked, first, last in (
+            ("bytes=0-0", 0, 0),
+            ("bytes=10-99", 10, 99),
+            (f"bytes={size - 7}-", size - 7, size - 1),
+            (f"bytes=5-{size + 5}", 5, size - 1),
+        ):
+            answer = await self.client.get(path, headers={"Range": asked})
+            self.assertEqual((answer.status, answer.body), (206, whole[first : last + 1]), asked)
+            self.assertEqual(answer.headers["content-range"], f"bytes {first}-{last}/{size}")
+            self.assertEqual(answer.headers["content-length"], str(last - first + 1))
+        self.assertError(await self.client.get(path, headers={"Range": f"bytes={size}-"}), 416, 41)
+        self.assertError(await self.client.get(path, headers={"Range": "lines=0-1"}), 400, 8)
+        head = await self.exchange(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 OK") and head.endswith(b"\r\n\r\n"))
+        self.assertIn(f"Content-Length: {size}\r\n".encode(), head)
+        await self.until(lambda: self.held() == kept)
+
     async def test_user_data(self) -> None:
         """Only text is kept."""
         self.assertNotIn("UserData", await self.submit(UserData={"a": 1}))

@@ -7,7 +7,9 @@ from typing import Final
 
 from twisted.internet.defer import CancelledError
 
+from orthanctw.errors import InexistentItem
 from orthanctw.interfaces import IReader, ISpool, IStorageArea
+from orthanctw.sending import temporary_reader
 from orthanctw.threads import shield
 
 _CHUNK: Final = 1024 * 1024
@@ -41,12 +43,21 @@ class Shelf:
             await self.drop(next(iter(self._kept)))
         return name
 
-    async def reader(self, name: str) -> IReader | None:
-        """A reader over an archive, which stays readable when the archive goes; None when it has gone."""
+    def size(self, name: str) -> int | None:
+        """Bytes of an archive; None when it has gone."""
+        spool = self._kept.get(name)
+        return None if spool is None else spool.size
+
+    async def reader(self, name: str, offset: int, length: int) -> IReader:
+        """A reader over a range of an archive, which stays readable when the archive goes.
+
+        InexistentItem when it has gone.
+        """
         spool = self._kept.get(name)
         if spool is None:
-            return None
-        reader: IReader = await self._storage.call(spool.reader_blocking)
+            raise InexistentItem("The archive has gone")
+        call = self._storage.call
+        reader: IReader = await call(temporary_reader, spool.path, call, offset, length)
         return reader
 
     async def drop(self, name: str) -> bool:

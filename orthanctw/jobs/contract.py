@@ -35,10 +35,18 @@ class Step:
 
 
 @attrs.frozen
+class OutputFile:
+    """A file of `size` bytes; `open` takes an offset and a length, and raises InexistentItem when it has gone."""
+
+    size: int
+    open: Callable[[int, int], Awaitable[IReader]]
+
+
+@attrs.frozen
 class Output:
     """Something that a job has made and clients may fetch."""
 
-    content: bytes | IReader
+    content: bytes | OutputFile
     content_type: str
     file_name: str
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from orthanctw.errors import BadRange, BadRequest
 from orthanctw.interfaces import IReader, IStorageArea
@@ -46,11 +48,22 @@ async def file_reply(
 ) -> Reply:
     """The file of an attachment: uncompressed, or `raw` as it lies on the disk."""
     size = attachment.compressed_size if raw else attachment.size
+    open_part = partial(storage.reader, attachment, raw=raw)
+    return await ranged_reply(size, open_part, call, content_type, headers)
+
+
+async def ranged_reply(
+    size: int,
+    open_part: Callable[[int, int], Awaitable[IReader]],
+    call: Call,
+    content_type: str,
+    headers: Headers = (),
+) -> Reply:
+    """A file of `size` bytes, or the range of it that is asked for; `open_part` takes an offset and a length."""
     asked = call.headers.get("range")
     if asked is None:
-        reader: IReader = await storage.reader(attachment, raw=raw)
-        return Reply(content_type=content_type, headers=headers, reader=reader)
+        return Reply(content_type=content_type, headers=headers, reader=await open_part(0, size))
     first, last = parse_range(asked, size)
-    reader = await storage.reader(attachment, first, last - first + 1, raw=raw)
+    reader = await open_part(first, last - first + 1)
     headers = (("Content-Range", f"bytes {first}-{last}/{size}"), *headers)
     return Reply(content_type=BINARY, status=206, headers=headers, reader=reader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -16,7 +17,7 @@ from orthanctw.archives.streaming import Stream
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadFileFormat, OrthancError
 from orthanctw.interfaces import IReader, ISpool
-from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
+from orthanctw.jobs.contract import JobKind, Output, OutputFile, Parameters, Position, Step, StepResult
 from orthanctw.threads import shield
 
 ARCHIVE: Final = "Archive"
@@ -116,8 +117,11 @@ class ArchiveJob:
             await work.file.discard()
 
     async def output(self, position: Position, key: str) -> Output | None:
-        reader = await self._shelf.reader(position.get("File", "")) if key == OUTPUT else None
-        return None if reader is None else Output(reader, ZIP, self._file_name)
+        name = position.get("File", "")
+        size = self._shelf.size(name) if key == OUTPUT else None
+        if size is None:
+            return None
+        return Output(OutputFile(size, partial(self._shelf.reader, name)), ZIP, self._file_name)
 
     async def delete_output(self, position: Position, key: str) -> Position | None:
         if key != OUTPUT or not await self._shelf.drop(position.get("File", "")):

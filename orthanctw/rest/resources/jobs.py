@@ -17,6 +17,7 @@ from orthanctw.rest.arguments import EXPAND, JOB, LIMIT, SINCE
 from orthanctw.rest.call import Call, field
 from orthanctw.rest.declaration import TEXT, Argument, Body, route
 from orthanctw.rest.encoding import JsonEncoder
+from orthanctw.rest.ranges import ranged_reply
 from orthanctw.rest.reply import EMPTY, EMPTY_JSON, Reply, content_disposition, json_reply
 from orthanctw.rest.submission import Submission
 
@@ -148,7 +149,8 @@ class JobRoutes:
         headers = (content_disposition(output.file_name),)
         if isinstance(output.content, bytes):
             return Reply(output.content, output.content_type, headers=headers)
-        return Reply(content_type=output.content_type, headers=headers, reader=output.content)
+        file = output.content
+        return await ranged_reply(file.size, file.open, call, output.content_type, headers)
 
     @route("DELETE", "/jobs/<id>/<key>", answers=[TEXT])
     async def delete_output(self, call: Call) -> Reply:
