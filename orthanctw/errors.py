@@ -37,6 +37,8 @@ class OrthancError(Exception):
 
     code: ErrorCode = ErrorCode.INTERNAL_ERROR
     dimse_status: int = DIMSE_CANNOT_UNDERSTAND
+    #: Headers of the answer to a client of the REST API.
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __init__(
         self,
@@ -103,7 +105,14 @@ class UnknownDicomTag(OrthancError):
 
 
 class BadRange(OrthancError):
+    """A range of bytes that begins beyond their end; `size` is how many there are, if that is known."""
+
     code = ErrorCode.BAD_RANGE
+
+    def __init__(self, details: str = "", size: int | None = None) -> None:
+        super().__init__(details)
+        if size is not None:
+            self.headers = (("Content-Range", f"bytes */{size}"),)
 
 
 class RevisionMismatch(OrthancError):
@@ -131,6 +140,16 @@ class FullStorage(OrthancError):
 
     def __init__(self, details: str = "") -> None:
         super().__init__(details, http_status=507)
+
+
+class ReadOnly(OrthancError):
+    """``ReadOnly`` is on: nothing is stored. A sender may try another server."""
+
+    code = ErrorCode.READ_ONLY
+    dimse_status = DIMSE_OUT_OF_RESOURCES
+
+    def __init__(self, details: str = "") -> None:
+        super().__init__(details, http_status=403)
 
 
 class CannotWriteFile(OrthancError):

@@ -29,7 +29,7 @@ _FALSE = frozenset(("0", "false"))
 class Call:
     """One request. `arguments` are those of the query string (GET only), `headers` have lower-case names.
 
-    `parameters` come from the path of the route.
+    `parameters` come from the path of the route. HEAD is a GET with `is_head`: what its answer has in it, nobody reads.
     """
 
     method: str
@@ -39,6 +39,7 @@ class Call:
     body: bytes | ISpool
     origin: Origin
     parameters: Mapping[str, str] = attrs.field(factory=dict)
+    is_head: bool = False
 
     def __getitem__(self, name: str) -> str:
         """A part of the path."""

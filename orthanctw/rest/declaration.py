@@ -19,6 +19,8 @@ _MARK = "_orthanctw_routes"
 JSON = "application/json"
 TEXT = "text/plain"
 BINARY = "application/octet-stream"
+DICOM = "application/dicom"
+PDF = "application/pdf"
 
 #: JSON Schema of each kind of argument. A flag counts when it is there, whatever its value.
 KINDS: Mapping[str, Mapping[str, Any]] = {

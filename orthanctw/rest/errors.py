@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +16,7 @@ from orthanctw.rest.reply import TEXT, Reply, encode
 log = Logger(namespace="orthanctw.http")
 #: In the order of Allow.
 METHODS = ("GET", "POST", "PUT", "DELETE")
-#: Methods that have a meaning below ``/webdav`` only; any other that is not in the order above is a mistake.
+#: Further methods of HTTP and WebDAV: a path that knows nothing of them is not found. Any other is a mistake.
 _ELSEWHERE = frozenset(("OPTIONS", "PROPFIND"))
 
 
@@ -37,10 +38,18 @@ def describe(error: OrthancError, method: str, path: str) -> bytes:
     return encode(body)
 
 
-def not_allowed(methods: set[str]) -> Reply:
-    """405, with the methods that the path has."""
+def not_allowed(methods: Collection[str]) -> Reply:
+    """405, with the methods that the path has, as Orthanc lists them: HEAD goes with GET, OPTIONS always."""
     allowed = ",".join(m for m in METHODS if m in methods)
     return Reply(content_type=None, status=405, headers=(("Allow", allowed),))
+
+
+def options_reply(methods: Collection[str]) -> Reply:
+    """The answer to OPTIONS (RFC 9110 section 9.3.7): all that a path can be asked."""
+    allowed = [m for m in METHODS if m in methods]
+    if "GET" in allowed:
+        allowed.append("HEAD")
+    return Reply(content_type=None, status=204, headers=(("Allow", ",".join([*allowed, "OPTIONS"])),))
 
 
 def render_failure(failure: Failure, method: str, path: str, *, described: bool = True) -> Reply:
@@ -66,4 +75,4 @@ def render_failure(failure: Failure, method: str, path: str, *, described: bool 
     elif error.http_status >= 500:
         log.error("{method} {path}: {reason}", method=method, path=path, reason=str(error))
     body = describe(error, method, path) if described else b""
-    return Reply(body, TEXT, error.http_status)
+    return Reply(body, TEXT, error.http_status, error.headers)

@@ -33,7 +33,7 @@ def parse_range(text: str, size: int) -> tuple[int, int]:
     first = int(first_text or 0)
     last = min(int(last_text or size), size - 1)
     if first > last:
-        raise BadRange("The range starts beyond the end")
+        raise BadRange("The range starts beyond the end", size)
     return first, last
 
 
@@ -60,6 +60,9 @@ async def ranged_reply(
     headers: Headers = (),
 ) -> Reply:
     """A file of `size` bytes, or the range of it that is asked for; `open_part` takes an offset and a length."""
+    # HEAD has no ranges (RFC 9110 section 14.2), and what it tells of a file the index knows.
+    if call.is_head:
+        return Reply(content_type=content_type, headers=headers, length=size)
     asked = call.headers.get("range")
     if asked is None:
         return Reply(content_type=content_type, headers=headers, reader=await open_part(0, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 import orjson
@@ -23,7 +24,8 @@ Headers = tuple[tuple[str, str], ...]
 class Reply:
     """An answer. `reader` streams a body of `reader.remaining` bytes in place of `body`; chunked when that is unknown.
 
-    `compressible` says that HttpCompressionEnabled applies.
+    `compressible` says that HttpCompressionEnabled applies. `length` is that of a body which nobody made, since HEAD
+    asks for its length alone; -1 when it would have to be made to know.
     """
 
     body: bytes = b""
@@ -32,6 +34,7 @@ class Reply:
     headers: Headers = ()
     reader: IReader | None = None
     compressible: bool = False
+    length: int | None = None
 
 
 def encode(value: Any) -> bytes:
@@ -55,6 +58,12 @@ EMPTY_JSON = Reply(b"{}", PLAIN_JSON)
 
 
 def content_disposition(file_name: str) -> tuple[str, str]:
-    """The header that names a download; quotes and control characters cannot leave the value."""
+    """The header that names a download; quotes and control characters cannot leave the value.
+
+    A name that is no ASCII comes in a second form, too (RFC 6266, RFC 8187).
+    """
     safe = "".join(c for c in file_name if c not in '"\\' and c.isprintable())
-    return ("Content-Disposition", f'filename="{safe.encode("latin-1", "replace").decode("latin-1")}"')
+    value = f'filename="{safe.encode("ascii", "replace").decode("ascii")}"'
+    if not safe.isascii():
+        value += f"; filename*=UTF-8''{quote(safe, safe='')}"
+    return ("Content-Disposition", value)

@@ -5,7 +5,9 @@ A request is authenticated before its body is received, so a stranger cannot fil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -27,6 +29,7 @@ from orthanctw.interfaces import IReader
 from orthanctw.rest.authentication import Authenticator
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.sending import ReaderProducer
+from orthanctw.threads import NamedPool
 
 log = Logger(namespace="orthanctw.http")
 #: Bodies of JSON and text from this size on are compressed when the client accepts it.
@@ -34,12 +37,22 @@ COMPRESSION_THRESHOLD = 2048
 #: A refused body is received to its end up to this size, so that the client reads the refusal; a longer one is
 #: answered at once and cut later.
 UNREAD_LIMIT = 1024 * 1024
+#: Bodies from this size on are compressed on a thread.
+_THREAD_THRESHOLD = 256 * 1024
+_COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": partial(igzip.compress, compresslevel=1),
+    "deflate": partial(isal_zlib.compress, level=1),
+}
+#: A quality of nothing.
+_REFUSED = re.compile(r"q=0(\.0*)?\Z")
 #: Bytes read from a socket at a time, for most requests and for those with a large body.
 _READ_SIZE = 64 * 1024
 _LARGE_READ_SIZE = 256 * 1024
 #: How often connections are looked at for silence, in seconds.
 _SWEEP_INTERVAL = 0.5
 _OVERRIDES = frozenset(("PUT", "DELETE"))
+#: What stands before the path when a request is written for a proxy (RFC 9112 section 3.2.2).
+_ABSOLUTE = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +68,8 @@ class HttpOptions:
     body_timeout: int = 60
     tcp_no_delay: bool = True
     maximum_connections: int = 1000
-    describe_errors: bool = True
+    #: Compresses large bodies; without it, the reactor does.
+    pool: NamedPool | None = None
 
 
 class OrthancChannel(http.HTTPChannel):
@@ -111,7 +125,10 @@ class OrthancChannel(http.HTTPChannel):
         super().allHeadersReceived()
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
-        return self.site.options.keep_alive and super().checkPersistence(request, version)
+        if not self.site.options.keep_alive or version != b"HTTP/1.1":
+            return False
+        asked = b",".join(request.requestHeaders.getRawHeaders(b"connection", ()))
+        return b"close" not in (token.strip().lower() for token in asked.split(b","))
 
     def requestDone(self, request: Any) -> None:
         self.transport.bufferSize = _READ_SIZE
@@ -208,38 +225,50 @@ class OrthancRequest(server.Request):
     def _prepare(self) -> None:
         self.site = self.channel.site
         path, _, query = self.uri.partition(b"?")
-        self.path = path
+        absolute = _ABSOLUTE.match(path)
+        self.path = path[absolute.end() :] if absolute else path
         method = self.method.decode("latin-1")
         self.head = method == "HEAD"
         self.arguments = {}
-        if method in ("GET", "HEAD"):
-            method = "GET"
-            if query:
-                pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-                self.arguments = {_text(name): _text(value) for name, value in pairs}
+        if query and method in ("GET", "HEAD"):
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+            self.arguments = {_text(name): _text(value) for name, value in pairs}
         override = self._header(b"x-http-method-override")
         if override is None and method == "GET":
             override = self.arguments.get("_method")
+        elif self.head:
+            method = "GET"
         if override is not None:
             method = override.upper()
             if method not in _OVERRIDES and self.refused is None:
                 self.refused = EmptyAnswer(400)
         self.method = method.encode("latin-1", "replace")
-        self.segments = split_path(path)
+        self.segments = split_path(self.path)
 
     def answer(self, reply: Reply) -> Deferred[None]:
         """Write the reply; fires when all of it is with the transport, or nobody is left to read it."""
+        options = self.channel.site.options
+        if not (options.compression and reply.compressible and len(reply.body) >= COMPRESSION_THRESHOLD):
+            return self._write_answer(reply.body, reply, "")
+        encoding = accepted_encoding(self._header(b"accept-encoding"))
+        if not encoding:
+            return self._write_answer(reply.body, reply, "")
+        compress = _COMPRESSORS[encoding]
+        if len(reply.body) < _THREAD_THRESHOLD or options.pool is None:
+            return self._write_answer(compress(reply.body), reply, encoding)
+        compressed: Deferred[bytes] = options.pool.call(compress, reply.body)
+        return compressed.addCallback(self._write_answer, reply, encoding)
+
+    def _write_answer(self, body: bytes, reply: Reply, encoding: str) -> Deferred[None]:
         if self._disconnected or self.finished:
             if reply.reader is not None:
                 reply.reader.close()
             return succeed(None)
-        options = self.channel.site.options
-        body, encoding = (reply.body, "")
-        if options.compression and reply.compressible:
-            body, encoding = self._compress(reply.body)
         length = len(body) if reply.reader is None else reply.reader.remaining
+        if reply.length is not None:
+            length = reply.length
         chunked = length < 0 and self.clientproto == b"HTTP/1.1"
-        if length < 0 and not chunked:
+        if length < 0 and not chunked and not self.head:
             # The end of the connection is the end of the body.
             self.channel.persistent = False
         head = self._head(reply, length, encoding)
@@ -270,7 +299,7 @@ class OrthancRequest(server.Request):
         if reply.status not in (204, 304):
             if length >= 0:
                 lines.append(f"Content-Length: {length}")
-            elif self.clientproto == b"HTTP/1.1":
+            elif self.clientproto == b"HTTP/1.1" and not self.head:
                 lines.append("Transfer-Encoding: chunked")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
@@ -279,17 +308,6 @@ class OrthancRequest(server.Request):
         self.registerProducer(producer, True)
         producer.resumeProducing()
         return producer.done
-
-    def _compress(self, body: bytes) -> tuple[bytes, str]:
-        accepted = self._header(b"accept-encoding") or ""
-        if len(body) < COMPRESSION_THRESHOLD or not accepted:
-            return body, ""
-        names = {item.partition(";")[0].strip().lower() for item in accepted.split(",")}
-        if "gzip" in names:
-            return igzip.compress(body, compresslevel=1), "gzip"
-        if "deflate" in names:
-            return isal_zlib.compress(body, 1), "deflate"
-        return body, ""
 
     def finish(self) -> None:
         self.finished = 1
@@ -305,6 +323,16 @@ class OrthancRequest(server.Request):
 
 def _text(query_value: str) -> str:
     return query_value.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def accepted_encoding(accepted: str | None) -> str:
+    """The name of the compression that a client takes (RFC 9110 section 12.5.3), gzip first; empty for none."""
+    names = set()
+    for item in (accepted or "").lower().split(","):
+        name, *parameters = item.replace(" ", "").replace("\t", "").split(";")
+        if not any(_REFUSED.match(parameter) for parameter in parameters):
+            names.add(name)
+    return next((name for name in _COMPRESSORS if name in names), "")
 
 
 def _phrase(status: int) -> str:

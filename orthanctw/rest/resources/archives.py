@@ -207,10 +207,14 @@ class ArchiveRoutes:
         selected, made = await self._archives.make(asked.resources, asked.options)
         if isinstance(made, Layout):
             return self._stored(call, asked, selected, made)
+        headers = (content_disposition(asked.file_name),)
+        if call.is_head:
+            # Its length is only known when all of it has been made.
+            return Reply(content_type=ZIP, headers=headers, length=-1)
         reader = self._archives.open(made, self._noting(asked, selected, lambda: made.size))
         if not self._is_streaming:
             reader = await self._shelf.buffer(reader)
-        return Reply(content_type=ZIP, headers=(content_disposition(asked.file_name),), reader=reader)
+        return Reply(content_type=ZIP, headers=headers, reader=reader)
 
     def _stored(self, call: Call, asked: Asked, selected: Selected, layout: Layout) -> Reply:
         tag = f'"{layout.digest}"'
@@ -218,6 +222,8 @@ class ArchiveRoutes:
         if call.method != "GET":
             return self._whole(asked, selected, layout, headers)
         tagged(call, tag)
+        if call.is_head:
+            return Reply(content_type=ZIP, headers=headers, length=layout.size)
         requested = call.headers.get("range")
         if requested is None or call.headers.get("if-range", tag) != tag:
             return self._whole(asked, selected, layout, headers)
