@@ -20,7 +20,7 @@ from orthanctw.dicom.header import encode
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
 from orthanctw.dicom.maintags import MainTags, search_tags
 from orthanctw.dicom.scanner import ScannedFile, scan
-from orthanctw.errors import DIMSE_DATA_SET_MISMATCH, BadFileFormat
+from orthanctw.errors import DIMSE_DATA_SET_MISMATCH, BadFileFormat, ReadOnly
 from orthanctw.events import EventBus
 from orthanctw.identifiers import hierarchy_ids
 from orthanctw.interfaces import IIndex, IIngestFilter, ISpool, IStorageArea
@@ -71,6 +71,7 @@ class IngestOptions:
     overwrite: OverwriteMode = OverwriteMode.NEVER
     default_encoding: str = "Latin1"
     nesting: int = 64
+    read_only: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +147,11 @@ class Ingest:
             A UID is missing.
         FullStorage
             A quota, or no space on the disk.
+        ReadOnly
+            Nothing is to be stored here.
         """
+        if self._options.read_only:
+            raise ReadOnly("ReadOnly is on")
         scanned = await self._scan(content)
         ids = hierarchy_ids(*scanned.identifiers())
         if announced is not None and announced != (scanned.text(_SOP_CLASS_UID), scanned.text(_SOP_INSTANCE_UID)):

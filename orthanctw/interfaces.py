@@ -23,7 +23,6 @@ from orthanctw.model import (
     Expanded,
     ExportedResource,
     JobEvent,
-    MetadataValue,
     NewInstance,
     Origin,
     Resource,
@@ -33,6 +32,7 @@ from orthanctw.model import (
     Stored,
 )
 from orthanctw.remote import Originator, Outgoing, Remote, RetrieveResult
+from orthanctw.versions import Edited, Reconstructed, Version
 
 
 class IIndex(Interface):
@@ -136,22 +136,51 @@ class IIndex(Interface):
         """Attachments of several resources of one kind, by public id."""
 
     def set_metadata(
-        level: ResourceLevel, public_id: str, metadata: int, value: str, expected: MetadataValue | None, check: bool
-    ) -> Deferred[MetadataValue]:
-        """Write metadata; with `check` the present value must be `expected`, else RevisionMismatch."""
+        level: ResourceLevel,
+        public_id: str,
+        metadata: int,
+        value: str,
+        expected: Version | None = None,
+        check: bool = False,
+    ) -> Deferred[Edited]:
+        """Write metadata.
+
+        Raises UnknownResource, and RevisionMismatch when there is another version than `expected`, or with `check` any
+        version and none is expected.
+        """
 
     def delete_metadata(
-        level: ResourceLevel, public_id: str, metadata: int, expected: MetadataValue | None, check: bool
-    ) -> Deferred[None]:
-        """Remove metadata; UnknownResource when it is not set."""
+        level: ResourceLevel, public_id: str, metadata: int, expected: Version | None = None, check: bool = False
+    ) -> Deferred[Edited]:
+        """Remove metadata. UnknownResource when it is not set, RevisionMismatch as `set_metadata`."""
 
     def add_attachment(
-        level: ResourceLevel, public_id: str, attachment: Attachment
-    ) -> Deferred[tuple[Attachment, tuple[str, ...]]]:
-        """Add or replace an attachment whose file is durable; answers it with its revision, and the files replaced."""
+        level: ResourceLevel,
+        public_id: str,
+        attachment: Attachment,
+        expected: Version | None = None,
+        check: bool = False,
+    ) -> Deferred[Edited]:
+        """Add or replace an attachment whose file is durable.
 
-    def delete_attachment(level: ResourceLevel, public_id: str, content_type: int) -> Deferred[tuple[str, ...]]:
-        """Remove an attachment; answers the UUIDs of files to remove; UnknownResource when it is not there."""
+        Raises FullStorage, and RevisionMismatch as `set_metadata`.
+        """
+
+    def replace_attachment(
+        level: ResourceLevel, public_id: str, attachment: Attachment, uuid: str
+    ) -> Deferred[Edited | None]:
+        """Put a file that is durable in the place of the file `uuid`; None when that is not the one any more."""
+
+    def delete_attachment(
+        level: ResourceLevel, public_id: str, content_type: int, expected: Version | None = None, check: bool = False
+    ) -> Deferred[Edited]:
+        """Remove an attachment. UnknownResource when it is not there, RevisionMismatch as `set_metadata`."""
+
+    def reconstruct(items: Sequence[Reconstructed]) -> Deferred[tuple[str, ...]]:
+        """Write what files say anew, in one transaction; answers the UUIDs of files to remove.
+
+        An item whose instance is gone, or has another file by now, does nothing, and its own file is to be removed.
+        """
 
     def set_protected(public_id: str, protected: bool) -> Deferred[None]:
         """Protect a patient from recycling; UnknownResource when it is unknown."""
@@ -285,6 +314,7 @@ class ISpool(Interface):
 
     size = Attribute("Bytes written so far (int).")
     path = Attribute("Where the file lies (str).")
+    md5 = Attribute("Digest of what was flushed (str); empty when none is computed.")
 
     def write(data: bytes) -> Deferred[None]:
         """Append; fires when the bytes have left memory."""

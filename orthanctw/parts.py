@@ -10,6 +10,7 @@ from typing import Any
 from orthanctw.acceptance import Acceptance
 from orthanctw.archives.building import Archives
 from orthanctw.archives.shelf import Shelf
+from orthanctw.attaching import Attaching
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.caches import Caches
 from orthanctw.catalog import Catalog
@@ -17,6 +18,7 @@ from orthanctw.conversion import Conversion, ConversionOptions
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
 from orthanctw.dicom.keeping import KeepingTranscoder
 from orthanctw.dicom.maintags import MainTags
+from orthanctw.dicom.scanner import scan
 from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
 from orthanctw.dicom.transcoder import CodecTranscoder
@@ -41,14 +43,17 @@ from orthanctw.model import Compression, JobState, Origin
 from orthanctw.names import Names
 from orthanctw.pictures import Pictures
 from orthanctw.processes import ProcessPool
+from orthanctw.reconstruction import Reconstruction
 from orthanctw.removal import Removal
 from orthanctw.rest.site import OrthancSite
 from orthanctw.rest_parts import MEGABYTE, build_api, http_options
 from orthanctw.retrieval import Retrieval
+from orthanctw.rewriting import Retirement
 from orthanctw.sending import Sender, Senders
 from orthanctw.settings import Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
+from orthanctw.storage.indexonly import IndexOnlyStorage
 from orthanctw.threads import NamedPool
 from orthanctw.uploads import UploadLimits, Uploads
 
@@ -100,7 +105,8 @@ class Parts:
             transcoder=settings.performance.transcoder_cache_size,
         )
         self.caches.publish(self.metrics)
-        self.storage = FilesystemStorage(
+        storage_area = FilesystemStorage if storage.store_dicom else IndexOnlyStorage
+        self.storage = storage_area(
             storage.storage_directory,
             self._storage_pool,
             sync=storage.sync_storage_area,
@@ -112,8 +118,9 @@ class Parts:
             reactor,
             os.path.join(self._index_folder, DATABASE),
             readers=own.reader_threads,
-            maximum_size=storage.maximum_storage_size * MEGABYTE,
-            maximum_patients=storage.maximum_patient_count,
+            # Nothing is recycled where nothing may change.
+            maximum_size=0 if settings.database.read_only else storage.maximum_storage_size * MEGABYTE,
+            maximum_patients=0 if settings.database.read_only else storage.maximum_patient_count,
             mode=storage.maximum_storage_mode,
             clock=wall_clock,
         )
@@ -131,7 +138,7 @@ class Parts:
         self.site = OrthancSite(http_options(self, settings), self.api.render, self.api.fail, reactor)
 
     def _build_domain(self) -> None:
-        settings, storage = self.settings, self.settings.storage
+        settings = self.settings
         own = settings.orthanctw
         self.main_tags = main_tags_of(settings, self.dictionary)
         self.events = EventBus()
@@ -141,24 +148,7 @@ class Parts:
         self.events.subscribe(self.stability)
         self.removal = Removal(self.index, self.storage, self.events, self.caches)
         self._build_transcoder()
-        self.ingest = Ingest(
-            self.index,
-            self.storage,
-            main_tags=self.main_tags,
-            dictionary=self.dictionary,
-            events=self.events,
-            stability=self.stability,
-            removal=self.removal,
-            metrics=self.metrics,
-            wall_clock=self.wall_clock,
-            options=IngestOptions(
-                compression=Compression.ZLIB_WITH_SIZE if storage.storage_compression else Compression.NONE,
-                overwrite=storage.overwrite_instances,
-                default_encoding=settings.dicom.default_encoding,
-                nesting=own.maximum_nesting,
-            ),
-            conversion=self._build_conversion(),
-        )
+        self._build_ingest()
         self.uploads = Uploads(
             self.ingest,
             self.storage,
@@ -189,6 +179,59 @@ class Parts:
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
         self.jobs = self._build_jobs()
+
+    def _build_ingest(self) -> None:
+        settings, storage = self.settings, self.settings.storage
+        conversion = self._build_conversion()
+        compression = Compression.ZLIB_WITH_SIZE if storage.storage_compression else Compression.NONE
+        self.ingest = Ingest(
+            self.index,
+            self.storage,
+            main_tags=self.main_tags,
+            dictionary=self.dictionary,
+            events=self.events,
+            stability=self.stability,
+            removal=self.removal,
+            metrics=self.metrics,
+            wall_clock=self.wall_clock,
+            options=IngestOptions(
+                compression=compression,
+                overwrite=storage.overwrite_instances,
+                default_encoding=settings.dicom.default_encoding,
+                nesting=settings.orthanctw.maximum_nesting,
+                read_only=settings.database.read_only,
+            ),
+            conversion=conversion,
+        )
+        self._build_edits(conversion, compression)
+
+    def _build_edits(self, conversion: Conversion | None, compression: Compression) -> None:
+        """What changes objects that are stored."""
+        settings = self.settings
+        self.retirement = Retirement(self.removal, self._reactor)
+        self.attaching = Attaching(
+            self.index,
+            self.storage,
+            self.events,
+            self.removal,
+            self.retirement,
+            compression=compression,
+            check_revisions=settings.database.check_revisions,
+        )
+        self.reconstruction = Reconstruction(
+            self.index,
+            self.storage,
+            self.main_tags,
+            partial(
+                scan,
+                default_encoding=settings.dicom.default_encoding,
+                dictionary=self.dictionary,
+                depth_limit=settings.orthanctw.maximum_nesting,
+            ),
+            self.retirement,
+            compression=compression,
+            conversion=conversion,
+        )
 
     def _build_transcoder(self) -> None:
         own = self.settings.orthanctw
@@ -257,7 +300,7 @@ class Parts:
             self.index, self.storage, self.transcoder, deflate=self.settings.orthanctw.archive_deflate
         )
         self.shelf = Shelf(self.storage, options.media_archive_size)
-        operations = Operations(self.ingest, self.removal, self.index, self.names)
+        operations = Operations(self.ingest, self.removal, self.index, self.names, self.attaching)
         engine = JobsEngine(
             self.index,
             [

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from orthanctw.configuration import mac_addresses
 from orthanctw.contents import Contents
+from orthanctw.fileexport import FileExport
 from orthanctw.log import LogLevels
 from orthanctw.queries import QueryArchive
 from orthanctw.rest.app import RestApi
 from orthanctw.rest.authentication import Authenticator
+from orthanctw.rest.availability import is_available
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.resources.acceptance import AcceptanceRoutes
 from orthanctw.rest.resources.archives import ArchiveRoutes
 from orthanctw.rest.resources.attached import AttachedRoutes
+from orthanctw.rest.resources.attaching import AttachingRoutes
 from orthanctw.rest.resources.browsing import BrowsingRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
@@ -25,6 +29,7 @@ from orthanctw.rest.resources.jobs import JobRoutes
 from orthanctw.rest.resources.missing import MissingRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
 from orthanctw.rest.resources.queries import QueryRoutes
+from orthanctw.rest.resources.reconstruction import ExportRoutes, ReconstructionRoutes
 from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
 from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
 from orthanctw.rest.resources.uploads import UploadRoutes
@@ -64,6 +69,9 @@ def build_api(
         ContentRoutes(parts.catalog, contents, parts.transcoder),
         ImageRoutes(parts.pictures, parts.index),
         AttachedRoutes(parts.index, parts.storage, names),
+        AttachingRoutes(parts.attaching, names),
+        ReconstructionRoutes(parts.reconstruction),
+        ExportRoutes(_file_export(parts)),
         ChangeRoutes(parts.index),
         SearchRoutes(parts.catalog, parts.finder, serialiser, encoder),
         AcceptanceRoutes(parts.acceptance),
@@ -92,6 +100,22 @@ def build_api(
         metrics=parts.metrics,
         clock=reactor.seconds,
         describe_errors=settings.http.http_describe_errors,
+        is_available=partial(
+            is_available,
+            read_only=settings.database.read_only,
+            patients=settings.database.patient_level_enabled,
+        ),
+    )
+
+
+def _file_export(parts: Parts) -> FileExport | None:
+    settings = parts.settings
+    if not settings.security.rest_api_write_to_file_system_enabled:
+        return None
+    return FileExport(
+        parts.index,
+        parts.storage,
+        [path for path in (settings.storage.storage_directory, settings.storage.index_directory) if path],
     )
 
 

@@ -188,6 +188,7 @@ class Server(Parts):
             if stopped is not None:
                 await stopped
         self.api.stopping = True
+        self.reconstruction.stop()
         self.site.stop_idle()
         deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
         # At once: a job that hangs must not take the time of associations.
@@ -202,6 +203,7 @@ class Server(Parts):
         await self.scu.close()
         await self.processes.close()
         await self.ingest.settle()
+        await self.retirement.stop()
         await self.index.close()
         await self.storage.close()
         await self._stop_pools()

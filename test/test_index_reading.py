@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import attrs
+
 from orthanctw.errors import ParameterOutOfRange, RevisionMismatch, UnknownResource
 from orthanctw.model import (
     Change,
@@ -12,6 +14,7 @@ from orthanctw.model import (
     NewInstance,
     ResourceLevel,
 )
+from orthanctw.versions import Version, of_attachment, of_metadata
 from test.index_samples import DATE, attachment, ids, new_instance
 from test.test_index import INSTANCE, NOW, PATIENT, SERIES, STUDY, IndexTestCase, titles
 
@@ -135,14 +138,15 @@ class EditTests(IndexTestCase):
     def test_revisions_of_metadata(self) -> None:
         """Each write of a value counts its revision up; the present one can be demanded."""
         index, study = self.index, self.study
-        first = self.result(index.set_metadata(STUDY, study, 1024, "a", MetadataValue("?"), True))
-        self.assertEqual(first, MetadataValue("a", 0))
-        second = self.result(index.set_metadata(STUDY, study, 1024, "b", first, True))
-        self.assertEqual(second, MetadataValue("b", 1))
-        for expected in (first, None):
-            self.failureResultOf(index.set_metadata(STUDY, study, 1024, "c", expected, True), RevisionMismatch)
-            self.failureResultOf(index.delete_metadata(STUDY, study, 1024, expected, True), RevisionMismatch)
-        self.assertEqual(self.result(index.resource(STUDY, study)).metadata[1024], second)
+        unseen = Version(7, "?")
+        first = self.result(index.set_metadata(STUDY, study, 1024, "a", unseen, True)).version
+        self.assertEqual(first, of_metadata(MetadataValue("a", 0)))
+        second = self.result(index.set_metadata(STUDY, study, 1024, "b", first, True)).version
+        self.assertEqual(second, of_metadata(MetadataValue("b", 1)))
+        for expected, check in ((first, True), (first, False), (unseen, False), (None, True)):
+            self.failureResultOf(index.set_metadata(STUDY, study, 1024, "c", expected, check), RevisionMismatch)
+            self.failureResultOf(index.delete_metadata(STUDY, study, 1024, expected, check), RevisionMismatch)
+        self.assertEqual(self.result(index.resource(STUDY, study)).metadata[1024], MetadataValue("b", 1))
         self.result(index.delete_metadata(STUDY, study, 1024, second, True))
         self.assertNotIn(1024, self.result(index.resource(STUDY, study)).metadata)
         self.failureResultOf(index.delete_metadata(STUDY, study, 1024, None, False), UnknownResource)
@@ -173,14 +177,16 @@ class EditTests(IndexTestCase):
     def test_attachments(self) -> None:
         """A replaced attachment gets the next revision, and its file is to be removed."""
         first, second = attachment(1024, size=10), attachment(1024, size=30)
-        added = self.result(self.index.add_attachment(STUDY, self.study, first))
-        self.assertEqual(added, (first, ()))
-        added, replaced = self.result(self.index.add_attachment(STUDY, self.study, second))
-        self.assertEqual((added.uuid, added.revision, replaced), (second.uuid, 1, (first.uuid,)))
-        self.assertEqual(self.result(self.index.attachments(STUDY, self.study)), {1024: added})
+        edited = self.result(self.index.add_attachment(STUDY, self.study, first))
+        self.assertEqual((edited.version, edited.removed_files), (of_attachment(first), ()))
+        self.assertEqual(titles(edited.changes), ["UpdatedAttachment"])
+        edited = self.result(self.index.add_attachment(STUDY, self.study, second))
+        present = attrs.evolve(second, revision=1)
+        self.assertEqual((edited.version, edited.removed_files), (of_attachment(present), (first.uuid,)))
+        self.assertEqual(self.result(self.index.attachments(STUDY, self.study)), {1024: present})
         self.assertEqual(self.result(self.index.statistics()).disk_size, 1030)
         removed = self.result(self.index.delete_attachment(STUDY, self.study, 1024))
-        self.assertEqual(removed, (second.uuid,))
+        self.assertEqual((removed.removed_files, titles(removed.changes)), ((second.uuid,), ["UpdatedAttachment"]))
         self.assertEqual(set(self.result(self.index.pending_removals())), {first.uuid, second.uuid})
         self.assertEqual(self.result(self.index.statistics()).disk_size, 1000)
         self.failureResultOf(self.index.delete_attachment(STUDY, self.study, 1024), UnknownResource)

@@ -212,8 +212,8 @@ class ParseTests(SynchronousTestCase):
 
     def test_no_effect_yet(self) -> None:
         """Options without an effect yet are warned of when they differ from their default, and only then."""
-        self.assertEqual(parsed(ReadOnly=True).warnings, ("ReadOnly: has no effect yet",))
-        self.assertEqual(parsed(ReadOnly=False, SslCertificate="certificate.pem", HttpThreadsCount=3).warnings, ())
+        self.assertEqual(parsed(Locale="C").warnings, ("Locale: has no effect yet",))
+        self.assertEqual(parsed(Locale="", SslCertificate="certificate.pem", HttpThreadsCount=3).warnings, ())
 
     def test_plugin_sections(self) -> None:
         """Sections of plugins are kept, and warned of unless they are empty or switched off."""

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from zope.interface import implementer
 
 from orthanctw.errors import OrthancError, ServiceUnavailable
-from orthanctw.index import edits, jobs, journal, keyvalues, queries, removal, schema, search
+from orthanctw.index import edits, jobs, journal, keyvalues, queries, reconstruction, removal, schema, search
 from orthanctw.index.connection import BUSY_TIMEOUT, Readers, connect_writer, translate
 from orthanctw.index.store import store
 from orthanctw.index.transaction import Quota, Transaction
@@ -25,7 +25,6 @@ from orthanctw.model import (
     Deleted,
     Expanded,
     ExportedResource,
-    MetadataValue,
     NewInstance,
     Resource,
     ResourceLevel,
@@ -35,6 +34,7 @@ from orthanctw.model import (
     Stored,
 )
 from orthanctw.threads import NamedPool, at_once, shield
+from orthanctw.versions import Edited, Reconstructed, Version
 
 _T = TypeVar("_T")
 
@@ -261,23 +261,43 @@ class SqliteIndex:
         public_id: str,
         metadata: int,
         value: str,
-        expected: MetadataValue | None,
-        check: bool,
-    ) -> Deferred[MetadataValue]:
+        expected: Version | None = None,
+        check: bool = False,
+    ) -> Deferred[Edited]:
         return self._write(edits.set_metadata, level, public_id, metadata, value, expected, check)
 
     def delete_metadata(
-        self, level: ResourceLevel, public_id: str, metadata: int, expected: MetadataValue | None, check: bool
-    ) -> Deferred[None]:
+        self, level: ResourceLevel, public_id: str, metadata: int, expected: Version | None = None, check: bool = False
+    ) -> Deferred[Edited]:
         return self._write(edits.delete_metadata, level, public_id, metadata, expected, check)
 
     def add_attachment(
-        self, level: ResourceLevel, public_id: str, attachment: Attachment
-    ) -> Deferred[tuple[Attachment, tuple[str, ...]]]:
-        return self._write(edits.add_attachment, level, public_id, attachment)
+        self,
+        level: ResourceLevel,
+        public_id: str,
+        attachment: Attachment,
+        expected: Version | None = None,
+        check: bool = False,
+    ) -> Deferred[Edited]:
+        return self._write(edits.add_attachment, level, public_id, attachment, expected, check)
 
-    def delete_attachment(self, level: ResourceLevel, public_id: str, content_type: int) -> Deferred[tuple[str, ...]]:
-        return self._write(edits.delete_attachment, level, public_id, content_type)
+    def replace_attachment(
+        self, level: ResourceLevel, public_id: str, attachment: Attachment, uuid: str
+    ) -> Deferred[Edited | None]:
+        return self._write(edits.replace_attachment, level, public_id, attachment, uuid)
+
+    def delete_attachment(
+        self,
+        level: ResourceLevel,
+        public_id: str,
+        content_type: int,
+        expected: Version | None = None,
+        check: bool = False,
+    ) -> Deferred[Edited]:
+        return self._write(edits.delete_attachment, level, public_id, content_type, expected, check)
+
+    def reconstruct(self, items: Sequence[Reconstructed]) -> Deferred[tuple[str, ...]]:
+        return self._write(reconstruction.reconstruct, items)
 
     def set_protected(self, public_id: str, protected: bool) -> Deferred[None]:
         return self._write(edits.set_protected, public_id, protected)

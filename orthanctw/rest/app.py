@@ -34,6 +34,8 @@ class RestApi:
         Their methods carry `declaration.route`.
     describe_errors : bool
         ``HttpDescribeErrors``.
+    is_available : callable
+        Whether a route is offered; one that is not is unknown.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class RestApi:
         metrics: Metrics,
         clock: Callable[[], float],
         describe_errors: bool = True,
+        is_available: Callable[[Route], bool] = lambda _: True,
     ) -> None:
         self.klein = Klein()
         # Works only before the first route.
@@ -56,6 +59,8 @@ class RestApi:
         self._describe_errors = describe_errors
         for owner in owners:
             for mark, handler in declared_routes(owner):
+                if not is_available(mark):
+                    continue
                 methods = self.routes.setdefault(mark.path, {})
                 if mark.method in methods:
                     raise ValueError(f"{mark.method} {mark.path} is declared twice")

@@ -127,7 +127,7 @@ class Storage:
         WORKS,
         "At a quota, the oldest patients that are not protected go, or new objects are refused",
     )
-    store_dicom: bool = option("StoreDicom", boolean, True, LATER, "Keep the files, and not their index only")
+    store_dicom: bool = option("StoreDicom", boolean, True, WORKS, "Keep the files, and not their index only")
     overwrite_instances: OverwriteMode = option(
         "OverwriteInstances",
         member(OverwriteMode, "string or boolean", {False: OverwriteMode.NEVER, True: OverwriteMode.ALWAYS}),
@@ -164,7 +164,7 @@ class Database:
     check_revisions: bool = option(
         "CheckRevisions", boolean, False, WORKS, "Changing metadata and attachments takes the header `If-Match`"
     )
-    read_only: bool = option("ReadOnly", boolean, False, LATER, "Refuse whatever changes stored resources")
+    read_only: bool = option("ReadOnly", boolean, False, WORKS, "Refuse whatever changes stored resources")
     database_server_identifier: str = unset(
         "DatabaseServerIdentifier",
         text,
@@ -196,7 +196,7 @@ class Database:
         "PatientLevelEnabled",
         boolean,
         True,
-        LATER,
+        WORKS,
         "Offer the routes of patients; must stay on with a quota",
         sample=ADVANCED,
     )

@@ -355,7 +355,7 @@ class Security:
         "RestApiWriteToFileSystemEnabled",
         boolean,
         False,
-        LATER,
+        WORKS,
         "Allow `/instances/{id}/export`, which writes files on the server",
         sample=ADVANCED,
     )

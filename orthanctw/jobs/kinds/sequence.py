@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 import orjson
 
+from orthanctw.attaching import WRITABLE, Attaching
 from orthanctw.errors import BadFileFormat, BadRequest, OrthancError
 from orthanctw.ingest import Ingest
 from orthanctw.interfaces import IIndex
@@ -21,8 +22,6 @@ from orthanctw.removal import Removal
 SEQUENCE: Final = "SequenceOfOperations"
 #: Key of the output: what each operation has answered.
 RESULTS: Final = "results"
-#: Numbers of metadata that users may set.
-_USER_METADATA: Final = range(1024, 65536)
 #: Operations of one job at most.
 _MAXIMUM: Final = 10_000
 
@@ -41,8 +40,11 @@ class OperationKind:
 class Operations:
     """What a sequence can do. Each may be done twice: a process can die before it has noted the first time."""
 
-    def __init__(self, ingest: Ingest, removal: Removal, index: IIndex, names: Names) -> None:
+    def __init__(
+        self, ingest: Ingest, removal: Removal, index: IIndex, names: Names, attaching: Attaching
+    ) -> None:
         self._ingest = ingest
+        self._attaching = attaching
         self._removal = removal
         self._index = index
         self._names = names
@@ -67,12 +69,12 @@ class Operations:
 
     async def _set_metadata(self, operation: Operation) -> Mapping[str, Any]:
         number = self._names.metadata_number(operation["Name"])
-        if number not in _USER_METADATA:
+        if number not in WRITABLE:
             raise BadRequest("Only metadata of users can be set")
         level: ResourceLevel | None = await self._index.lookup_level(operation["ID"])
         # An unknown resource is refused by the index.
-        written = await self._index.set_metadata(
-            level or ResourceLevel.INSTANCE, operation["ID"], number, operation["Value"], None, False
+        written = await self._attaching.set_metadata(
+            level or ResourceLevel.INSTANCE, operation["ID"], number, operation["Value"], is_checked=False
         )
         return {"Revision": written.revision}
 

@@ -1,23 +1,27 @@
-"""Metadata and attachments of resources, reading."""
+"""Metadata and attachments of resources: reading."""
 
 from __future__ import annotations
 
-import hashlib
-
-from orthanctw.errors import EmptyAnswer, InexistentItem, UnknownResource
+from orthanctw import versions
+from orthanctw.errors import EmptyAnswer, InexistentFile, InexistentItem, UnknownResource
 from orthanctw.interfaces import IIndex, IStorageArea
 from orthanctw.model import Attachment, Compression, MetadataValue, ResourceLevel
 from orthanctw.names import Names
+from orthanctw.rest.arguments import EXPAND, FILENAME
 from orthanctw.rest.call import Call
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import BINARY, TEXT, Argument, route
 from orthanctw.rest.ranges import file_reply
-from orthanctw.rest.reply import BINARY, Headers, Reply, content_disposition, json_reply, text_reply
+from orthanctw.rest.reply import DICOM, Headers, Reply, content_disposition, json_reply, text_reply
 from orthanctw.rest.resources.browsing import level_of
 from orthanctw.rest.serialisers import attachment as attachment_json
 
+_IF_NONE_MATCH = Argument("If-None-Match", "string", "ETag of the version that the client has")
+_RANGE = Argument("Range", "string", "The part that is wanted, as bytes=FIRST-LAST")
+_NUMERIC = Argument("numeric", "flag", "Numbers instead of names")
+_FULL = Argument("full", "flag", "Names with their numbers")
 _LEVELS = tuple(level.plural for level in ResourceLevel)
-_METADATA = tuple(f"/{level}/<id>/metadata" for level in _LEVELS)
-_ATTACHMENTS = tuple(f"/{level}/<id>/attachments" for level in _LEVELS)
+METADATA = tuple(f"/{level}/<id>/metadata" for level in _LEVELS)
+ATTACHMENTS = tuple(f"/{level}/<id>/attachments" for level in _LEVELS)
 _OPERATIONS = (
     "compress",
     "compressed-data",
@@ -33,13 +37,9 @@ _OPERATIONS = (
 )
 
 
-def _below(paths: tuple[str, ...], rest: str) -> tuple[str, ...]:
+def below(paths: tuple[str, ...], rest: str) -> tuple[str, ...]:
+    """Paths that go on from each of `paths`."""
     return tuple(f"{path}/{rest}" for path in paths)
-
-
-def etag(revision: int, text: str) -> str:
-    """``"revision-MD5"``, as clients send it back in If-Match."""
-    return f'"{revision}-{hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest()}"'
 
 
 def tagged(call: Call, tag: str) -> Headers:
@@ -60,7 +60,7 @@ class AttachedRoutes:
 
     # Metadata
 
-    @route("GET", *_METADATA)
+    @route("GET", *METADATA, query=(EXPAND, _NUMERIC))
     async def metadata(self, call: Call) -> Reply:
         """Names of the metadata that are set, or name and value of each."""
         resource = await self._index.resource(level_of(call), call["id"])
@@ -75,7 +75,7 @@ class AttachedRoutes:
             return json_reply({name: value for name, _, value in items})
         return json_reply([number if numeric else name for name, number, _ in items])
 
-    @route("GET", *_below(_METADATA, "<name>"))
+    @route("GET", *below(METADATA, "<name>"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
     async def metadata_value(self, call: Call) -> Reply:
         """One value, as text."""
         number = self._names.metadata_number(call["name"])
@@ -85,11 +85,11 @@ class AttachedRoutes:
         item: MetadataValue | None = resource.metadata.get(number)
         if item is None:
             raise EmptyAnswer(404)
-        return text_reply(item.value, tagged(call, etag(item.revision, item.value)))
+        return text_reply(item.value, tagged(call, versions.of_metadata(item).etag))
 
     # Attachments
 
-    @route("GET", *_ATTACHMENTS)
+    @route("GET", *ATTACHMENTS, query=(_FULL,))
     async def attachments(self, call: Call) -> Reply:
         """Names of the attachments, or name and number of each."""
         attachments = await self._index.attachments(level_of(call), call["id"])
@@ -106,63 +106,81 @@ class AttachedRoutes:
         if number not in attachments:
             raise UnknownResource()
         attachment: Attachment = attachments[number]
-        return attachment, tagged(call, f'"{attachment.revision}-{attachment.md5}"')
+        return attachment, tagged(call, versions.of_attachment(attachment).etag)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>"))
+    @route("GET", *below(ATTACHMENTS, "<name>"), headers=(_IF_NONE_MATCH,))
     async def operations(self, call: Call) -> Reply:
         """What can be done with an attachment."""
         _, headers = await self._attachment(call)
         return json_reply(_OPERATIONS, headers=headers)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/data"))
+    @route(
+        "GET",
+        *below(ATTACHMENTS, "<name>/data"),
+        query=(FILENAME,),
+        headers=(_IF_NONE_MATCH, _RANGE),
+        answers=[BINARY, DICOM],
+    )
     async def data(self, call: Call) -> Reply:
         """The bytes, uncompressed."""
-        attachment, headers = await self._attachment(call)
-        content_type = self._names.attachment_mime(attachment.content_type)
-        return await self._file(call, attachment, content_type, headers, raw=False)
+        return await self._file(call, raw=False)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/compressed-data"))
+    @route(
+        "GET",
+        *below(ATTACHMENTS, "<name>/compressed-data"),
+        query=(FILENAME,),
+        headers=(_IF_NONE_MATCH, _RANGE),
+        answers=[BINARY, DICOM],
+    )
     async def compressed_data(self, call: Call) -> Reply:
         """The bytes as they lie on the disk."""
-        attachment, headers = await self._attachment(call)
-        if attachment.compression is Compression.NONE:
-            content_type = self._names.attachment_mime(attachment.content_type)
-            return await self._file(call, attachment, content_type, headers, raw=True)
-        return await file_reply(self._storage, attachment, call, BINARY, headers, raw=True)
+        return await self._file(call, raw=True)
 
-    async def _file(
-        self, call: Call, attachment: Attachment, content_type: str, headers: Headers, *, raw: bool
-    ) -> Reply:
+    async def _file(self, call: Call, *, raw: bool) -> Reply:
+        attachment, headers = await self._attachment(call)
+        try:
+            return await self._file_of(call, attachment, headers, raw=raw)
+        except InexistentFile:
+            # It may have been replaced after it was looked up.
+            now, headers = await self._attachment(call)
+            if now.uuid == attachment.uuid:
+                raise
+            return await self._file_of(call, now, headers, raw=raw)
+
+    async def _file_of(self, call: Call, attachment: Attachment, headers: Headers, *, raw: bool) -> Reply:
+        if raw and attachment.compression is not Compression.NONE:
+            return await file_reply(self._storage, attachment, call, BINARY, headers, raw=True)
+        content_type = self._names.attachment_mime(attachment.content_type)
         disposition = content_disposition(call.arguments.get("filename", attachment.uuid))
         return await file_reply(
             self._storage, attachment, call, content_type, (*headers, disposition), raw=raw
         )
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/info"))
+    @route("GET", *below(ATTACHMENTS, "<name>/info"), headers=(_IF_NONE_MATCH,))
     async def info(self, call: Call) -> Reply:
         """Sizes, digests and the name of the file."""
         attachment, headers = await self._attachment(call)
         return json_reply(attachment_json(attachment), headers=headers)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/size"))
+    @route("GET", *below(ATTACHMENTS, "<name>/size"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
     async def size(self, call: Call) -> Reply:
         """Uncompressed size in bytes."""
         attachment, headers = await self._attachment(call)
         return text_reply(str(attachment.size), headers)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/compressed-size"))
+    @route("GET", *below(ATTACHMENTS, "<name>/compressed-size"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
     async def compressed_size(self, call: Call) -> Reply:
         """Size on the disk in bytes."""
         attachment, headers = await self._attachment(call)
         return text_reply(str(attachment.compressed_size), headers)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/md5"))
+    @route("GET", *below(ATTACHMENTS, "<name>/md5"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
     async def md5(self, call: Call) -> Reply:
         """MD5 of the uncompressed bytes."""
         attachment, headers = await self._attachment(call)
         return self._digest(attachment.md5, headers)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/compressed-md5"))
+    @route("GET", *below(ATTACHMENTS, "<name>/compressed-md5"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
     async def compressed_md5(self, call: Call) -> Reply:
         """MD5 of the bytes on the disk."""
         attachment, headers = await self._attachment(call)
@@ -173,7 +191,7 @@ class AttachedRoutes:
             raise InexistentItem("StoreMD5ForAttachments is off")
         return text_reply(digest, headers)
 
-    @route("GET", *_below(_ATTACHMENTS, "<name>/is-compressed"))
+    @route("GET", *below(ATTACHMENTS, "<name>/is-compressed"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
     async def is_compressed(self, call: Call) -> Reply:
         """1 when the file is compressed on the disk, else 0."""
         attachment, headers = await self._attachment(call)
