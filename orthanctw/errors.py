@@ -152,16 +152,6 @@ class ReadOnly(OrthancError):
         super().__init__(details, http_status=403)
 
 
-class ReadOnly(OrthancError):
-    """``ReadOnly`` is on: nothing is stored. A sender may try another server."""
-
-    code = ErrorCode.READ_ONLY
-    dimse_status = DIMSE_OUT_OF_RESOURCES
-
-    def __init__(self, details: str = "") -> None:
-        super().__init__(details, http_status=403)
-
-
 class CannotWriteFile(OrthancError):
     code = ErrorCode.CANNOT_WRITE_FILE
     dimse_status = DIMSE_OUT_OF_RESOURCES
