@@ -12,13 +12,16 @@ import attrs
 from orthanctw.caches import Cache
 from orthanctw.catalog import Catalog
 from orthanctw.dicom.display import display_of
+from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN
 from orthanctw.dicom.header import Header
 from orthanctw.dicom.pixelrequest import frame_request, pixel_format
+from orthanctw.dicom.scanner import inflate, meta_end
 from orthanctw.errors import BadRequest, ParameterOutOfRange, UnknownResource
-from orthanctw.interfaces import IIndex, IStorageArea
+from orthanctw.interfaces import IIndex, IReader, IStorageArea
 from orthanctw.model import Attachment, AttachmentType, Resource, ResourceLevel
 from orthanctw.processes import Pieces, ProcessPool
 from orthanctw.slices import in_order
+from orthanctw.storage.reader import MemoryReader
 from orthanctw.threads import NamedPool
 
 _ENCAPSULATED_DOCUMENT: Final = 0x00420011
@@ -154,22 +157,41 @@ class Pictures:
         header, pieces = await self._ask("array", image, frame, {"Kind": "numpy", "Rescale": rescale}, {})
         return Numbers(kind=header["Kind"], shape=tuple(header["Shape"]), pieces=pieces)
 
-    async def raw(self, image: Image, frame: int) -> bytes:
-        """The bytes of a frame as they are stored. BadRequest without pixel data, ParameterOutOfRange for no frame."""
+    async def raw(self, image: Image, frame: int) -> tuple[IReader, Sequence[tuple[int, int]]]:
+        """A reader over the place of a frame, as it is stored, and the pieces that are the frame.
+
+        Pieces are offsets in what the reader has, and lengths. BadRequest without pixel data, ParameterOutOfRange for
+        no frame.
+        """
         if image.header.pixels is None:
             raise BadRequest("The instance has no pixel data")
         pieces: Sequence[tuple[int, int]] = image.header.pixels.frame(frame)
         if not pieces:
             raise ParameterOutOfRange("There is no such frame")
-        return b"".join([await self._storage.read(image.attachment, offset, length) for offset, length in pieces])
+        start = pieces[0][0]
+        reader = await self._range(image, start, sum(pieces[-1]) - start)
+        return reader, [(offset - start, length) for offset, length in pieces]
 
-    async def pdf(self, image: Image) -> bytes | None:
-        """The PDF that an instance encapsulates (PS3.3 section C.24.2), or None."""
+    async def _range(self, image: Image, offset: int, length: int) -> IReader:
+        """A reader over what the stored header gives a place of."""
+        if image.header.transfer_syntax == DEFLATED_LITTLE_ENDIAN:
+            content = await self._storage.call(_inflated, self._storage, image.attachment, offset, length)
+            return MemoryReader(content, 0, None)
+        reader: IReader = await self._storage.reader(image.attachment, offset, length)
+        return reader
+
+    async def pdf(self, image: Image) -> IReader | None:
+        """A reader over the PDF that an instance encapsulates (PS3.3 section C.24.2), or None."""
         element = image.header.by_tag.get(_ENCAPSULATED_DOCUMENT)
         if (image.header.text(_MIME_TYPE) or "").lower() != "application/pdf" or element is None or len(element) != 4:
             return None
-        content: bytes = await self._storage.read(image.attachment, element[2], element[3])
-        return content
+        return await self._range(image, element[2], element[3])
+
+
+def _inflated(storage: IStorageArea, attachment: Attachment, offset: int, length: int) -> bytes:
+    """A range of a deflated data set."""
+    with storage.map(attachment) as buffer:
+        return inflate(buffer, meta_end(buffer))[offset : offset + length]
 
 
 def _npz(content: bytes) -> bytes:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import struct
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from orthanctw.dicom.scanner import scan
 from orthanctw.dicom.uids import VIDEO
-from test.pixel_samples import coloured, image
+from test.dicom_files import DEFLATED
+from test.pixel_samples import coloured, grey, image
 from test.rest_samples import RestCase, dicom_object
+from test.test_transcode import transcoded
 
 _BINARY: Final = "application/octet-stream"
 #: Not a real stream: nobody looks into it.
@@ -28,6 +32,13 @@ def video(syntax: str, *fragments: bytes) -> bytes:
     """A video of several frames, in one fragment or several."""
     described = coloured(48, 64, photometric_interpretation="YBR_PARTIAL_420", number_of_frames=_FRAMES)
     return image(described, fragments or (_STREAM,), syntax)
+
+
+def deflated(data: bytes) -> bytes:
+    """A file in the deflated transfer syntax."""
+    found = transcoded(data, DEFLATED)
+    assert found is not None
+    return found
 
 
 class BulkCase(RestCase):
@@ -140,6 +151,26 @@ class StoredFormTests(BulkCase):
     """What is compressed on the disk."""
 
     SETTINGS: ClassVar[Mapping[str, object]] = {"StorageCompression": True}
+
+    async def test_deflated(self) -> None:
+        """Of a deflated data set, what lies in it and not in the file."""
+        document, values = b"%PDF-1.4 " + os.urandom(500), np.arange(96, dtype="u1")
+        plain = dicom_object(EncapsulatedDocument=document + b"\0", MIMETypeOfEncapsulatedDocument="application/pdf")
+        path = await self.store(deflated(plain))
+        self.assertEqual((await self.client.get(f"{path}/pdf")).body, document + b"\0")
+        path = await self.store(deflated(image(grey(number_of_frames=4), values.tobytes())))
+        for number in range(4):
+            await self.check(f"{path}/frames/{number}/raw", values[24 * number : 24 * number + 24].tobytes())
+
+    async def test_large(self) -> None:
+        """Streams that are longer than what is read at a time, in many fragments or one."""
+        stream = os.urandom(3_000_000)
+        small = [stream[start : start + 1000] for start in range(0, len(stream), 1000)]
+        for number, fragments in enumerate(([stream], small, [b"", stream[:2], b"", stream[2:], b""])):
+            data = video("1.2.840.10008.1.2.4.102", *fragments)
+            path = await self.store(data.replace(b".7433.7", b".743%d.7" % number))
+            await self.check(f"{path}/frames/0/raw", stream)
+            self.assertEqual(gzip.decompress((await self.client.get(f"{path}/frames/0/raw.gz")).body), stream)
 
     async def test_all(self) -> None:
         """The same bytes."""

@@ -1,4 +1,4 @@
-"""Many frames as one array: decoded one after the other, while the client reads."""
+"""Frames while the client reads: many as one array, decoded one after the other; one as it is stored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import attrs
+from isal import isal_zlib
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
@@ -16,6 +17,10 @@ from orthanctw.pictures import Image, Numbers, Pictures
 from orthanctw.rest.call import Call
 from orthanctw.rest.reply import BINARY, Reply
 
+GZIP = "application/gzip"
+
+#: Bytes that the reactor compresses at a time.
+_CHUNK = 256 * 1024
 #: Frames that are decoded ahead of the client.
 _AHEAD = 4
 #: Bytes of an array that is compressed: it lies in memory then.
@@ -120,3 +125,78 @@ class ArrayReader:
         for waiting in ahead:
             waiting.addErrback(lambda _: None)
             waiting.cancel()
+
+
+@implementer(IReader)
+class FragmentReader:
+    """The pieces of a frame, out of a reader over the place of all of them; see `Pictures.raw`."""
+
+    def __init__(self, source: IReader, pieces: Sequence[tuple[int, int]]) -> None:
+        self._source = source
+        self._pieces = deque(pieces)
+        self._position = 0
+        self.remaining = sum(length for _, length in pieces)
+
+    def read(self, length: int) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self._read(length))
+
+    async def _read(self, length: int) -> bytes:
+        found = b""
+        while self.remaining and not found:
+            found = self._frame_of(await self._source.read(length))
+            self.remaining -= len(found)
+        return found
+
+    def _frame_of(self, data: bytes) -> bytes:
+        """What of the next bytes of the file belongs to the frame."""
+        start, self._position = self._position, self._position + len(data)
+        found = []
+        while self._pieces and self._pieces[0][0] < self._position:
+            offset, length = self._pieces[0]
+            found.append(data[max(offset - start, 0) : offset + length - start])
+            if offset + length > self._position:
+                break
+            self._pieces.popleft()
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+@implementer(IReader)
+class GzipReader:
+    """What another reader has, within gzip."""
+
+    def __init__(self, source: IReader) -> None:
+        self.remaining = -1
+        self._source = source
+        self._compressor = isal_zlib.compressobj(1, wbits=31)
+        self._pending = b""
+        self._is_flushed = False
+
+    def read(self, length: int) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self._read(length))
+
+    async def _read(self, length: int) -> bytes:
+        while not self._pending and not self._is_flushed:
+            if self._source.remaining:
+                self._pending = self._compressor.compress(await self._source.read(_CHUNK))
+            else:
+                self._pending, self._is_flushed = self._compressor.flush(), True
+        data, self._pending = self._pending[:length], self._pending[length:]
+        if self._is_flushed and not self._pending:
+            self.remaining = 0
+        return data
+
+    def close(self) -> None:
+        self._source.close()
+
+
+async def raw_reply(pictures: Pictures, image: Image, frame: int) -> Reply:
+    """The bytes of a frame as they are stored."""
+    return Reply(content_type=BINARY, reader=FragmentReader(*await pictures.raw(image, frame)))
+
+
+async def gzip_reply(pictures: Pictures, image: Image, frame: int) -> Reply:
+    """The bytes of a frame as they are stored, within gzip."""
+    return Reply(content_type=GZIP, reader=GzipReader(FragmentReader(*await pictures.raw(image, frame))))

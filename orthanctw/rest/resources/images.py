@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from isal import igzip
-
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import EmptyAnswer, OrthancError, UnknownResource
 from orthanctw.interfaces import IIndex
@@ -16,13 +14,12 @@ from orthanctw.model import ResourceLevel
 from orthanctw.pictures import Image, Picture, Pictures
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import TEXT, Argument, route
-from orthanctw.rest.frames import FrameSource, numpy_reply
+from orthanctw.rest.frames import GZIP, FrameSource, gzip_reply, numpy_reply, raw_reply
 from orthanctw.rest.reply import BINARY, Reply, json_reply, text_reply
 
 _PNG: Final = "image/png"
 _JPEG: Final = "image/jpeg"
 _PAM: Final = "image/x-portable-arbitrarymap"
-_GZIP: Final = "application/gzip"
 _PDF: Final = "application/pdf"
 _OPERATIONS: Final = (
     *("image-int16", "image-uint16", "image-uint8", "matlab", "numpy", "preview", "raw", "raw.gz", "rendered"),
@@ -177,21 +174,20 @@ class ImageRoutes:
     @route("GET", "/instances/<id>/frames/<frame>/raw", answers=[BINARY])
     async def raw(self, call: Call) -> Reply:
         """The bytes of a frame as they are stored."""
-        return Reply(await self._pictures.raw(await self._image(call), self._frame(call)), BINARY)
+        return await raw_reply(self._pictures, await self._image(call), self._frame(call))
 
-    @route("GET", "/instances/<id>/frames/<frame>/raw.gz", answers=[_GZIP])
+    @route("GET", "/instances/<id>/frames/<frame>/raw.gz", answers=[GZIP])
     async def raw_gzip(self, call: Call) -> Reply:
         """The bytes of a frame as they are stored, within gzip."""
-        content = await self._pictures.raw(await self._image(call), self._frame(call))
-        return Reply(igzip.compress(content, compresslevel=1), _GZIP)
+        return await gzip_reply(self._pictures, await self._image(call), self._frame(call))
 
     @route("GET", "/instances/<id>/pdf", answers=[_PDF])
     async def pdf(self, call: Call) -> Reply:
         """The PDF of an instance."""
-        content = await self._pictures.pdf(await self._image(call))
-        if content is None:
+        reader = await self._pictures.pdf(await self._image(call))
+        if reader is None:
             raise EmptyAnswer(404)
-        return Reply(content, _PDF)
+        return Reply(content_type=_PDF, reader=reader)
 
 
 @contextlib.contextmanager
