@@ -16,9 +16,11 @@ from typing import Any
 from pydicom import dcmread
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from orthanctw.archives.building import ArchiveOptions
+from orthanctw.model import AttachmentType, ResourceLevel
 from test.rest_samples import (
     NOBODY,
     SPOOL,
@@ -388,6 +390,22 @@ class StorageTests(ArchiveCase):
         jobs = await self.client.json("/jobs", expand="")
         self.assertEqual({(job["State"], job["ErrorCode"]) for job in jobs}, {("Failure", 9)})
         self.assertEqual(self.spooled(), [])
+
+    async def test_given_up(self) -> None:
+        """Who gives up before a file is open leaves none open."""
+        await self.restart(MaximumStorageCacheSize=0)
+        (instance, *_) = await self.client.json("/instances")
+        attachments = await self.server.index.attachments(ResourceLevel.INSTANCE, instance)
+        assert attachments is not None
+        opened: list[bool] = []
+        for _ in range(8):
+            reading = self.server.storage.reader(attachments[AttachmentType.DICOM])
+            reading.addBoth(lambda found: opened.append(not isinstance(found, Failure)))
+            reading.cancel()
+        self.assertEqual(opened, [False] * 8)
+        # The pool stops once all that waits is done.
+        await self.stop()
+        self.assertEqual(self.held(), [])
 
     async def test_deleted_meanwhile(self) -> None:
         """What is deleted while it is downloaded cuts the connection, unless it was open already."""

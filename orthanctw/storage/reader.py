@@ -53,6 +53,10 @@ class FileReader:
             if not self._busy:
                 self._release()
 
+    def __del__(self) -> None:
+        # Who asked for it may have given up before a thread had opened it: nobody closes it then.
+        self._release()
+
     def _release(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
