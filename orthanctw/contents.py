@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from orthanctw.catalog import Catalog
 from orthanctw.dicom.content import ByteRange, Children, InlineValue, resolve
+from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN
+from orthanctw.dicom.header import Header
 from orthanctw.dicom.jsonforms import RangeReader
+from orthanctw.dicom.scanner import inflate, meta_end
 from orthanctw.errors import UnknownResource
 from orthanctw.interfaces import IReader, IStorageArea
 from orthanctw.model import Attachment, AttachmentType, ResourceLevel
@@ -32,16 +36,25 @@ class Contents:
         attachment: Attachment = attachments[AttachmentType.DICOM]
         return attachment
 
-    async def with_file(self, public_id: str, work: Callable[[RangeReader], T]) -> T:
-        """Run `work` on a storage thread with a function that reads ranges of the instance's file."""
+    async def with_file(self, public_id: str, header: Header, work: Callable[[RangeReader], T]) -> T:
+        """Run `work` on a storage thread with a function that reads values of the instance's file."""
         attachment = await self.attachment(public_id)
 
         def run() -> T:
-            with self.storage.map(attachment) as buffer:
-                return work(lambda offset, length: bytes(buffer[offset : offset + length]))
+            with self.values(attachment, header) as read:
+                return work(read)
 
         result: T = await self.storage.call(run)
         return result
+
+    @contextmanager
+    def values(self, attachment: Attachment, header: Header) -> Iterator[RangeReader]:
+        """A function that reads the values that `header` leaves in its file (blocking)."""
+        with self.storage.map(attachment) as buffer:
+            data = buffer
+            if header.transfer_syntax == DEFLATED_LITTLE_ENDIAN:
+                data = inflate(buffer, meta_end(buffer))
+            yield lambda offset, length: bytes(data[offset : offset + length])
 
     async def element(self, public_id: str, path: Sequence[str]) -> Children | bytes | IReader:
         """What lies at a path of tags and item numbers: names of children, or bytes, many of them as a reader.

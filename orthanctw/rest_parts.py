@@ -33,11 +33,13 @@ from orthanctw.rest.resources.reconstruction import ExportRoutes, Reconstruction
 from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
 from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
 from orthanctw.rest.resources.uploads import UploadRoutes
+from orthanctw.rest.resources.views import ViewRoutes
 from orthanctw.rest.serialisers import ResourceSerialiser
 from orthanctw.rest.site import HttpOptions
 from orthanctw.rest.submission import Submission
 from orthanctw.settings import Settings
 from orthanctw.system import system_information
+from orthanctw.tagviews import TagViews
 
 if TYPE_CHECKING:
     from orthanctw.parts import Parts
@@ -55,18 +57,13 @@ def build_api(
     )
     encoder = JsonEncoder(parts.encoder_pool)
     identifier = settings.server_identifier(mac_addresses())
-    contents = Contents(parts.catalog, parts.storage)
     system = system_information(settings, parts.main_tags, names, identifier)
     submission = Submission(parts.jobs)
     owners: list[object] = [
-        SystemRoutes(
-            parts.index,
-            lambda: system,
-            lambda: parts.api.routes,
-        ),
+        SystemRoutes(parts.index, lambda: system, lambda: parts.api.routes),
         UploadRoutes(parts.uploads),
         BrowsingRoutes(parts.catalog, parts.removal, serialiser, encoder),
-        ContentRoutes(parts.catalog, contents, parts.transcoder),
+        *_content_routes(parts),
         ImageRoutes(parts.pictures, parts.index),
         AttachedRoutes(parts.index, parts.storage, names),
         AttachingRoutes(parts.attaching, names),
@@ -99,6 +96,7 @@ def build_api(
         owners,
         metrics=parts.metrics,
         clock=reactor.seconds,
+        encoder=encoder,
         describe_errors=settings.http.http_describe_errors,
         is_available=partial(
             is_available,
@@ -106,6 +104,12 @@ def build_api(
             patients=settings.database.patient_level_enabled,
         ),
     )
+
+
+def _content_routes(parts: Parts) -> list[object]:
+    contents = Contents(parts.catalog, parts.storage)
+    views = TagViews(parts.catalog, contents, parts.encoder_pool, parts.settings.dicom.default_encoding)
+    return [ContentRoutes(parts.catalog, contents, views, parts.transcoder), ViewRoutes(parts.catalog, views)]
 
 
 def _file_export(parts: Parts) -> FileExport | None:

@@ -6,12 +6,15 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
+from orthanctw.dicom.frames import PixelFacts
 from orthanctw.model import MetadataType, Resource
 
 _POSITION: Final = 0x00200032
 _ORIENTATION: Final = 0x00200037
 #: Slices closer together than this lie at the same place, in mm.
 _SAME: Final = 1e-4
+#: Frames that an object may tell of without having them.
+_BELIEVED: Final = 4096
 
 
 def in_order(instances: Sequence[Resource]) -> list[Resource]:
@@ -20,10 +23,28 @@ def in_order(instances: Sequence[Resource]) -> list[Resource]:
     Positions count when every instance has one, all have one orientation, and no two lie at the same place
     (PS3.3 section C.7.6.2.1.1).
     """
-    distances = _distances(instances)
-    if distances is not None:
-        pairs = sorted(zip(distances, range(len(instances)), strict=True))
-        return [instances[place] for _, place in pairs]
+    return volume(instances) or _in_sequence(instances)
+
+
+def volume(instances: Sequence[Resource]) -> list[Resource]:
+    """Several instances by their place in space; empty when that gives them no order."""
+    distances = _distances(instances) if len(instances) > 1 else None
+    if distances is None:
+        return []
+    pairs = sorted(zip(distances, range(len(instances)), strict=True))
+    return [instances[place] for _, place in pairs]
+
+
+def frame_count(pixels: PixelFacts | None) -> int:
+    """NumberOfFrames; one that is large is believed only as far as the pixel data can hold so many."""
+    if pixels is None:
+        return 1
+    fragments = pixels.lengths
+    held = pixels.length * 8 // (pixels.frame_bits or 8) if fragments is None else len(fragments) - 1
+    return min(pixels.frames, max(held, _BELIEVED))
+
+
+def _in_sequence(instances: Sequence[Resource]) -> list[Resource]:
     numbers = [_index_in_series(instance) for instance in instances]
     order = sorted(range(len(instances)), key=lambda place: (numbers[place] is None, numbers[place] or 0, place))
     return [instances[place] for place in order]

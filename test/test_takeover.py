@@ -9,10 +9,10 @@ from typing import Any, Final
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.compare import FORMATS, LEVELS, REASONS, SORTED_LISTS, Client, Comparison
 from orthanctw.log import LogLevels
 from orthanctw.server import Server
 from orthanctw.settings import Settings
-from scripts.compare_rest import FORMATS, LEVELS, REASONS, SORTED_LISTS, Client, Comparison
 from test.orthanc_archives import Archive, filled_archive
 from test.servers import ServerProcess, ct_image
 

@@ -8,15 +8,12 @@ from typing import Any, Final
 
 import attrs
 from isal import isal_zlib
-from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from zope.interface import implementer
 
 from orthanctw.archives.zipformat import DEFLATED, MAXIMUM_32, STORED, Entry, end_records
 from orthanctw.errors import CorruptedFile
 from orthanctw.interfaces import IReader, IStorageArea
+from orthanctw.streams import PieceReader
 
-log = Logger(namespace="orthanctw.http")
 _CHUNK: Final = 1024 * 1024
 #: ISA-L's best; nobody waits for it where the disk or the network is slower.
 _LEVEL: Final = 2
@@ -151,8 +148,7 @@ class Stream:
         directory.append(entry.central(start))
 
 
-@implementer(IReader)
-class StreamReader:
+class StreamReader(PieceReader):
     """Reads a stream; `remaining` is -1 until its end.
 
     Parameters
@@ -162,49 +158,13 @@ class StreamReader:
     """
 
     def __init__(self, stream: Stream, ended: Callable[[bool], None] | None = None) -> None:
-        self.remaining = -1
+        super().__init__(stream.pieces())
         self._stream = stream
-        self._pieces = stream.pieces()
-        self._pending = memoryview(b"")
         self._ended = ended
-        self._busy = False
-        self._closed = False
-
-    def read(self, length: int) -> Deferred[bytes]:
-        self._busy = True
-        return Deferred.fromCoroutine(self._read(length))
-
-    async def _read(self, length: int) -> bytes:
-        parts: list[bytes | memoryview] = []
-        left = length
-        try:
-            while left > 0 and not self._closed:
-                if not self._pending:
-                    try:
-                        # Not with a default: some releases of Python 3.11 cannot wait within that.
-                        self._pending = memoryview(await anext(self._pieces))
-                    except StopAsyncIteration:
-                        self.remaining = 0
-                        break
-                parts.append(self._pending[:left])
-                self._pending = self._pending[left:]
-                left -= len(parts[-1])
-        finally:
-            self._busy = False
-            if self._closed:
-                await self._pieces.aclose()
-        return b"".join(parts)
 
     def close(self) -> None:
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
-        if not self._busy:
-            # Nothing in it waits when it is closed.
-            Deferred.fromCoroutine(self._pieces.aclose()).addErrback(
-                lambda failure: log.failure("An archive could not be closed", failure)
-            )
+        super().close()
         if self._ended is not None and self._stream.size:
             self._ended(self.remaining == 0)
-
-

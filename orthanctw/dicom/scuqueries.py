@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
-from importlib import resources
 from typing import Final
 
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Element, Elements
 from orthanctw.dicom.maintags import DEFAULT_MAIN_TAGS
+from orthanctw.dicom.modules import module_tags
 from orthanctw.dicom.uids import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
 from orthanctw.errors import BadFileFormat, UnknownDicomTag
 from orthanctw.model import ResourceLevel
@@ -44,12 +43,10 @@ _DEPTH: Final = 16
 @functools.cache
 def _allowed() -> Mapping[ResourceLevel, frozenset[int]]:
     """Tags that a normalised query may have: those of its level and of the levels above."""
-    text = resources.files("orthanctw.dicom").joinpath("query_tags.json").read_text(encoding="utf-8")
-    by_title = json.loads(text)
     allowed: dict[ResourceLevel, frozenset[int]] = {}
     so_far = frozenset({SPECIFIC_CHARACTER_SET})
     for level in ResourceLevel:
-        so_far |= {int(tag[:4] + tag[5:], 16) for tag in by_title[level.title]}
+        so_far |= module_tags()[level]
         allowed[level] = so_far
     return allowed
 

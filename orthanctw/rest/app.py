@@ -17,6 +17,7 @@ from orthanctw.metrics import Metrics
 from orthanctw.model import Origin, OriginKind
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import Handler, Route, declared_routes
+from orthanctw.rest.encoding import JsonEncoder, wants_xml
 from orthanctw.rest.errors import METHODS, render_failure
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.site import OrthancRequest, split_path
@@ -32,6 +33,8 @@ class RestApi:
     ----------
     owners : iterable of objects
         Their methods carry `declaration.route`.
+    encoder : JsonEncoder
+        Makes XML of JSON for those who ask for it.
     describe_errors : bool
         ``HttpDescribeErrors``.
     is_available : callable
@@ -44,6 +47,7 @@ class RestApi:
         *,
         metrics: Metrics,
         clock: Callable[[], float],
+        encoder: JsonEncoder,
         describe_errors: bool = True,
         is_available: Callable[[Route], bool] = lambda _: True,
     ) -> None:
@@ -56,6 +60,7 @@ class RestApi:
         self.active = 0
         self._metrics = metrics
         self._clock = clock
+        self._encoder = encoder
         self._describe_errors = describe_errors
         for owner in owners:
             for mark, handler in declared_routes(owner):
@@ -137,7 +142,7 @@ class RestApi:
             raise
         if reply is None:
             raise EmptyAnswer(400 if call.method == "POST" else 404)
-        return reply
+        return await self._encoder.as_xml(reply) if wants_xml(call) else reply
 
     def _finished(self, result: _T, started: float) -> _T:
         self.active -= 1

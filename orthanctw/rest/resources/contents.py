@@ -2,77 +2,70 @@
 
 from __future__ import annotations
 
-import attrs
+from typing import Final
 
 from orthanctw.catalog import Catalog
 from orthanctw.contents import Contents
+from orthanctw.dicom import webforms
 from orthanctw.dicom.content import Children
-from orthanctw.dicom.header import Header
-from orthanctw.dicom.jsonforms import FormOptions, TagFormat, meta_tags, tags
+from orthanctw.dicom.jsonforms import TagFormat
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ParameterOutOfRange
 from orthanctw.interfaces import ITranscoder
 from orthanctw.model import Attachment
 from orthanctw.remote import Outgoing
+from orthanctw.rest.arguments import FILENAME, LOSSY_QUALITY, TRANSCODE
 from orthanctw.rest.call import Call
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import Argument, route
+from orthanctw.rest.encoding import streamed
 from orthanctw.rest.ranges import file_reply
-from orthanctw.rest.reply import BINARY, DICOM, JSON, Headers, Reply, content_disposition, encode, json_reply
+from orthanctw.rest.reply import BINARY, DICOM, Headers, Reply, content_disposition, json_reply
 from orthanctw.rest.resources.browsing import format_of
+from orthanctw.rest.resources.views import FORMATS, IGNORE_LENGTH, ignored_lengths
 from orthanctw.sending import outgoing_of, temporary_reader
+from orthanctw.slices import frame_count
+from orthanctw.tagviews import TagView, TagViews
 
-
-def _tags_reply(header: Header, form: TagFormat, options: FormOptions, whole: bool) -> Reply:
-    return Reply(encode(tags(header, form, options, whole=whole)), JSON, compressible=True)
+_WHOLE: Final = Argument("whole", "boolean", "What follows the pixel data, too")
+_FORMS: Final = {webforms.JSON: webforms.json_pieces, webforms.XML: webforms.xml_pieces}
 
 
 class ContentRoutes:
     """Reading instances."""
 
-    def __init__(self, catalog: Catalog, contents: Contents, transcoder: ITranscoder) -> None:
+    def __init__(self, catalog: Catalog, contents: Contents, views: TagViews, transcoder: ITranscoder) -> None:
         self._catalog = catalog
         self._contents = contents
+        self._views = views
         self._transcoder = transcoder
-        self._options = FormOptions(dictionary=catalog.dictionary)
 
-    @route("GET", "/instances/<id>/tags")
+    @route("GET", "/instances/<id>/tags", query=(*FORMATS, IGNORE_LENGTH, _WHOLE))
     async def tags(self, call: Call) -> Reply:
         """All tags."""
         return await self._tags(call, format_of(call, TagFormat.FULL))
 
-    @route("GET", "/instances/<id>/simplified-tags")
+    @route("GET", "/instances/<id>/simplified-tags", query=(IGNORE_LENGTH, _WHOLE))
     async def simplified_tags(self, call: Call) -> Reply:
         """All tags by keyword."""
         return await self._tags(call, TagFormat.SIMPLIFY)
 
     async def _tags(self, call: Call, form: TagFormat) -> Reply:
-        whole = call.boolean("whole")
-        ignored = call.arguments.get("ignore-length", "")
-        options = self._options
-        header = await self._catalog.header(call["id"])
-        if ignored:
-            parse = self._catalog.dictionary.parse
-            wanted = frozenset(parse(text.strip()) for text in ignored.split(",") if text.strip())
-            return await self._contents.with_file(
-                call["id"],
-                lambda read: _tags_reply(
-                    header, form, attrs.evolve(options, ignore_length=wanted, read=read), whole
-                ),
-            )
-        return _tags_reply(header, form, options, whole)
+        ignored = ignored_lengths(call, self._catalog.dictionary)
+        view = TagView(format=form, ignore_length=ignored, is_whole=call.boolean("whole"))
+        return await self._views.instance(call["id"], view, json_reply)
 
-    @route("GET", "/instances/<id>/header")
+    @route("GET", "/instances/<id>/header", query=FORMATS)
     async def header(self, call: Call) -> Reply:
         """Group 0002."""
-        header = await self._catalog.header(call["id"])
-        return json_reply(meta_tags(header, format_of(call, TagFormat.FULL), self._options))
+        view = TagView(format=format_of(call, TagFormat.FULL), is_meta=True)
+        return await self._views.instance(call["id"], view, json_reply)
 
     @route("GET", "/instances/<id>/frames")
     async def frames(self, call: Call) -> Reply:
         """Numbers of the frames, from 0."""
         header = await self._catalog.header(call["id"])
-        return json_reply(list(range(1 if header.pixels is None else header.pixels.frames)))
+        return json_reply(list(range(frame_count(header.pixels))))
 
     @route("GET", "/instances/<id>/content", "/instances/<id>/content/<path:path>")
     async def content(self, call: Call) -> Reply:
@@ -85,11 +78,21 @@ class ContentRoutes:
             return Reply(found, BINARY)
         return Reply(content_type=BINARY, reader=found)
 
-    @route("GET", "/instances/<id>/file")
+    @route(
+        "GET",
+        "/instances/<id>/file",
+        query=(FILENAME, TRANSCODE, LOSSY_QUALITY),
+        headers=(Argument("Accept", "string", "The form of the object", values=(DICOM, *_FORMS)),),
+        answers=(DICOM, *_FORMS),
+    )
     async def file(self, call: Call) -> Reply:
-        """The DICOM file, as received."""
+        """The DICOM file: as received, transcoded, or as JSON or XML with its binary values."""
         public_id = call["id"]
         attachment = await self._contents.attachment(public_id)
+        accepted = call.headers.get("accept", "")
+        if accepted in _FORMS:
+            pieces = self._views.whole(public_id, attachment, _FORMS[accepted])
+            return await streamed(pieces, accepted)
         headers = (content_disposition(call.arguments.get("filename", f"{public_id}.dcm")),)
         if "transcode" in call.arguments:
             return await self._transcoded(call, attachment, headers)

@@ -1,10 +1,10 @@
 """Compare the answers of our REST API with those of an installed Orthanc that holds the same files.
 
-Usage: python -m scripts.compare_rest [--show N] [FILE...]
+Usage: python -m benchmarks.compare [--show N] [FILE...]
 
 Without files, those of pydicom's wheel and of the package pydicom-data are taken. Every reading route that both have
-is asked for every resource; status, content type and parsed JSON are compared. What differs for a known reason is
-counted under it.
+is asked for every resource, with the variants of its arguments; status, content type and content, parsed where it can
+be, are compared. What differs for a known reason is counted under it. Ends with status 1 when a difference has none.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import http.client
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import attrs
 
@@ -36,6 +38,8 @@ METADATA = [
     "Origin",
     "TransferSyntax",
 ]
+#: Long texts of pydicom's files, and tags that are short or absent.
+LONG = "PatientName,0008-0008,0020-4000,0028-3006,0018-1020,0049-100c,0019-1050,0019-1060"
 FILE_PARTS = ["compressed-data", "compressed-md5", "compressed-size", "data", "is-compressed", "md5", "size"]
 #: Values that no two servers have in common.
 VOLATILE = re.compile(
@@ -78,10 +82,26 @@ class Answer:
     body: bytes
 
     def value(self) -> Any:
+        if "xml" in self.content_type:
+            try:
+                return xml_value(ElementTree.fromstring(self.body))
+            except ElementTree.ParseError:
+                return "no XML"
         try:
             return json.loads(self.body.decode("utf-8", "surrogateescape"))
         except ValueError:
             return self.body
+
+
+def xml_value(element: ElementTree.Element) -> Any:
+    """What the JSON of an element of XML would be, as far as it has one."""
+    children = [(child.tag, xml_value(child)) for child in element]
+    names = {name for name, _ in children}
+    if element.attrib or (len(names) < len(children) and names != {"item"}):
+        return {"Attributes": dict(element.attrib), "Text": (element.text or "").strip(), "Children": children}
+    if names == {"item"}:
+        return [value for _, value in children]
+    return dict(children) if children else element.text
 
 
 class Client:
@@ -91,10 +111,11 @@ class Client:
         self._port = port
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+    def ask(self, method: str, path: str, body: bytes | None = None, accept: str = "") -> Answer:
+        headers = {"Accept": accept} if accept else {}
         for attempt in (1, 2):
             try:
-                self._connection.request(method, path, body)
+                self._connection.request(method, path, body, headers)
                 answer = self._connection.getresponse()
                 return Answer(answer.status, answer.getheader("Content-Type", ""), answer.read())
             except (OSError, http.client.HTTPException):
@@ -112,25 +133,57 @@ def resource_routes(level: str, public_id: str) -> Iterator[str]:
     yield f"{base}/statistics"
     for child in LEVELS[depth + 1 :]:
         yield f"{base}/{child}"
-        yield f"{base}/{child}?short"
+        yield from (f"{base}/{child}?short", f"{base}/{child}?full", f"{base}/{child}?since=1&limit=1")
     for parent in PARENTS[:depth]:
         yield f"{base}/{parent}"
         yield f"{base}/{parent}?full"
     yield from (f"{base}/metadata", f"{base}/metadata?expand", f"{base}/metadata/none", f"{base}/metadata/3000")
     yield from (f"{base}/metadata/{name}" for name in METADATA)
     yield from (f"{base}/attachments", f"{base}/attachments/none", f"{base}/attachments/3000")
+    yield from view_routes(base, level)
     if level == "patients":
         yield f"{base}/protected"
     if level == "instances":
         yield from instance_routes(base)
 
 
+def view_routes(base: str, level: str) -> Iterator[str]:
+    """What is told of several headers."""
+    for form in FORMATS:
+        yield f"{base}/module{form}"
+        if level == "studies":
+            yield f"{base}/module-patient{form}"
+        if level != "instances":
+            yield from (f"{base}/shared-tags{form}", f"{base}/instances-tags{form}")
+    yield from (f"{base}/module?ignore-length={LONG}&short", f"{base}/module?ignore-length=none")
+    if level != "instances":
+        yield f"{base}/instances-tags?simplify&ignore-length={LONG}"
+    if level == "series":
+        yield f"{base}/ordered-slices"
+
+
+def other_forms(level: str, public_id: str) -> Iterator[tuple[str, str]]:
+    """Paths of a resource, and what is asked for in place of their usual type."""
+    base = f"/{level}/{public_id}"
+    for accept in ("application/xml", "application/xml, application/json", "text/xml"):
+        yield base, accept
+    yield f"{base}/statistics", "application/xml"
+    yield f"{base}/metadata?expand", "application/xml"
+    yield f"{base}/metadata/LastUpdate", "application/xml"
+    if level == "instances":
+        yield f"{base}/simplified-tags", "application/xml"
+        for name in ("dicom+json", "dicom+xml", "dicom", "json", "xml"):
+            yield f"{base}/file", f"application/{name}"
+    else:
+        yield f"{base}/instances", "application/xml"
+
+
 def instance_routes(base: str) -> Iterator[str]:
     for form in FORMATS:
         yield f"{base}/tags{form}"
         yield f"{base}/header{form}"
-    yield f"{base}/simplified-tags"
-    yield f"{base}/tags?short&ignore-length=PatientName,0008-0008"
+    yield from (f"{base}/simplified-tags", f"{base}/simplified-tags?whole", f"{base}/tags?whole&short")
+    yield from (f"{base}/tags?short&ignore-length={LONG}", f"{base}/simplified-tags?ignore-length={LONG}")
     yield from (f"{base}/file", f"{base}/frames", f"{base}/content", f"{base}/content/PatientID")
     yield from (f"{base}/content/0008-0099", f"{base}/content/none", f"{base}/content/PatientID/0")
     yield from (f"{base}/attachments/dicom/{part}" for part in FILE_PARTS)
@@ -183,13 +236,13 @@ def without_new(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: without_new(v) for k, v in value.items() if k not in NEW_KEYS | NEW_METADATA | NEW_TAGS}
     if isinstance(value, list):
-        return [without_new(item) for item in value if isinstance(item, dict) or item not in NEW_METADATA]
+        return [without_new(item) for item in value if not isinstance(item, str) or item not in NEW_METADATA]
     return value
 
 
 def values_differ(path: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     """As `different`, which takes an object with a type for an element: resources have one too."""
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+    if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)) and len(old) == len(new):
         for index, (one, other) in enumerate(zip(old, new, strict=True)):
             yield from values_differ(f"{path}[{index}]", one, other)
     elif isinstance(old, dict) and isinstance(new, dict) and "ID" in old:
@@ -253,14 +306,19 @@ class Comparison:
         self.asked = 0
         self.reasons: collections.Counter[str] = collections.Counter()
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[Answer, Answer]:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, accept: str = ""
+    ) -> tuple[Answer, Answer]:
         self.asked += 1
         if method == "GET":
             self.paths.add(path)
-        return self._theirs.ask(method, path, body), self._ours.ask(method, path, body)
+        return self._theirs.ask(method, path, body, accept), self._ours.ask(method, path, body, accept)
 
-    def compare(self, method: str, path: str, body: bytes | None = None, label: str = "") -> None:
-        for place, old, new in compare(label or path, *self.ask(method, path, body), self._unordered):
+    def compare(
+        self, method: str, path: str, body: bytes | None = None, label: str = "", accept: str = ""
+    ) -> None:
+        label = label or (f"{path} as {accept}" if accept else path)
+        for place, old, new in compare(label, *self.ask(method, path, body, accept), self._unordered):
             if self._volatile.search(place.partition(" head")[0]):
                 continue
             known = (text for pattern, text in self._reasons if re.search(pattern, place))
@@ -295,6 +353,8 @@ class Comparison:
             for public_id in [*self._theirs.ask("GET", f"/{level}").value(), NOBODY]:
                 for path in resource_routes(level, public_id):
                     self.compare("GET", path)
+                for path, accept in other_forms(level, public_id):
+                    self.compare("GET", path, accept=accept)
                 if level == "instances":
                     for path in content_routes(self._theirs, f"/instances/{public_id}/content"):
                         self.compare("GET", path)
@@ -323,6 +383,8 @@ def main() -> None:
     print(comparison.asked, "answers compared")
     for reason, count in comparison.reasons.most_common():
         print(f"{count:6} {reason}")
+    if any(reason.startswith("UNEXPLAINED") for reason in comparison.reasons):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
