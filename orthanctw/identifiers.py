@@ -17,6 +17,7 @@ _UID_PREFIXES = {
 }
 #: Characters of an identifier of ours: five groups of eight, and four hyphens.
 ORTHANC_ID_LENGTH = 44
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 #: Everything that a searched identifier loses: control and non-ASCII characters.
 _DROPPED = dict.fromkeys((*range(32), 127)) | {ord("%"): " ", ord("_"): " "}
@@ -40,6 +41,11 @@ def hierarchy_ids(patient_id: str, study_uid: str, series_uid: str, sop_uid: str
 
 def is_uuid(text: str) -> bool:
     return _UUID.match(text) is not None
+
+
+def is_label(text: str) -> bool:
+    """Whether a resource may bear `text` as a label."""
+    return _LABEL.match(text) is not None
 
 
 def normalize_identifier(value: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from orthanctw.lookups import LookedUp, Lookup
 from orthanctw.model import (
     Attachment,
     Change,
@@ -228,16 +229,21 @@ class IIndex(Interface):
     def resource_statistics(level: ResourceLevel, public_id: str) -> Deferred[Statistics | None]:
         """Numbers below one resource; None when it is unknown."""
 
-    # Search
+    # Search. Constraints on normalised values may let too many through, never too few: the finder compares the real ones.
     def candidates(level: ResourceLevel, constraints: Sequence[Constraint]) -> Deferred[list[Resource]]:
-        """Resources of `level` for which every constraint holds, on its own or an ancestor's search tags.
+        """Resources for which every constraint holds, on their own or an ancestor's search tags, as they were added."""
 
-        Ordered by insertion. Constraints on normalised values may let too many through, never too few: the
-        finder compares the real values afterwards.
-        """
+    def look_up_ids(lookup: Lookup) -> Deferred[list[str]]:
+        """Public ids of a page of what a lookup finds."""
 
-    def lookup_identifier(level: ResourceLevel, tag: int, normalized: str) -> Deferred[list[Resource]]:
-        """Resources of `level` whose search tag has this normalised value."""
+    def look_up_rows(lookup: Lookup, first: int) -> Deferred[LookedUp]:
+        """As `look_up_ids`: row numbers, and whole resources of the `first` ones."""
+
+    def count(lookup: Lookup) -> Deferred[int]:
+        """How many resources a lookup finds, whatever its page."""
+
+    def resources_of_rows(rows: Sequence[int]) -> Deferred[list[Resource]]:
+        """Resources by row number, in the order asked; those that are gone are left out."""
 
     # Key-value stores, queues, global properties
     def global_property(number: int) -> Deferred[str | None]:

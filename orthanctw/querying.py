@@ -15,7 +15,8 @@ from orthanctw.dicom.dictionary import Dictionary, reserves
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Element, Elements
 from orthanctw.dicom.scuqueries import QUERY_RETRIEVE_LEVEL
 from orthanctw.errors import BadRequest, ParameterOutOfRange
-from orthanctw.finder import Condition, Find, Finder, parse_condition, sequence_condition
+from orthanctw.finder import Find, Finder
+from orthanctw.matching import Condition, parse_condition, sequence_condition
 from orthanctw.model import ResourceLevel
 
 RETRIEVE_AE_TITLE: Final = 0x00080054

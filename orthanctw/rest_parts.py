@@ -26,12 +26,14 @@ from orthanctw.rest.resources.changes import ChangeRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
 from orthanctw.rest.resources.images import ImageRoutes
 from orthanctw.rest.resources.jobs import JobRoutes
+from orthanctw.rest.resources.labels import LabelRoutes
 from orthanctw.rest.resources.missing import MissingRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
 from orthanctw.rest.resources.queries import QueryRoutes
 from orthanctw.rest.resources.reconstruction import ExportRoutes, ReconstructionRoutes
+from orthanctw.rest.resources.search import SearchRoutes
 from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
-from orthanctw.rest.resources.tools import SearchRoutes, ToolRoutes
+from orthanctw.rest.resources.tools import ToolRoutes
 from orthanctw.rest.resources.uploads import UploadRoutes
 from orthanctw.rest.resources.views import ViewRoutes
 from orthanctw.rest.serialisers import ResourceSerialiser
@@ -52,9 +54,7 @@ def build_api(
 ) -> RestApi:
     """Every route."""
     settings, names = parts.settings, parts.names
-    serialiser = ResourceSerialiser(
-        parts.dictionary, names.metadata_name, parts.catalog.patient_tags
-    )
+    serialiser = ResourceSerialiser(parts.dictionary, names.metadata_name, parts.catalog.patient_tags)
     encoder = JsonEncoder(parts.encoder_pool)
     identifier = settings.server_identifier(mac_addresses())
     system = system_information(settings, parts.main_tags, names, identifier)
@@ -70,16 +70,11 @@ def build_api(
         ReconstructionRoutes(parts.reconstruction),
         ExportRoutes(_file_export(parts)),
         ChangeRoutes(parts.index),
-        SearchRoutes(parts.catalog, parts.finder, serialiser, encoder),
+        SearchRoutes(parts.catalog, parts.finder, names, serialiser, encoder),
+        LabelRoutes(parts.index, encoder),
         AcceptanceRoutes(parts.acceptance),
         ToolRoutes(levels, parts.wall_clock, shut_down, reset),
-        JobRoutes(
-            parts.jobs,
-            submission,
-            encoder,
-            clock=reactor.seconds,
-            wall_clock=parts.wall_clock,
-        ),
+        JobRoutes(parts.jobs, submission, encoder, clock=reactor.seconds, wall_clock=parts.wall_clock),
         ArchiveRoutes(
             parts.archives,
             parts.shelf,

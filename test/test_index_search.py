@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from orthanctw.errors import ParameterOutOfRange
 from orthanctw.index import journal, keyvalues, queries, removal, search
 from orthanctw.index.database import SqliteIndex
+from orthanctw.lookups import LabelsConstraint, Lookup, OrderForm, OrderKey, Scope
 from orthanctw.model import ChangeType, Constraint, OverwriteMode, ResourceLevel
 from test.index_samples import (
     ACCESSION,
@@ -117,9 +120,65 @@ class CandidateTests(IndexTestCase):
 
     def test_identifiers(self) -> None:
         """The resource of a level whose search tag has a value."""
-        found = self.result(self.index.lookup_identifier(SERIES, SERIES_UID, "1.2.3.1"))
-        self.assertEqual([item.public_id for item in found], [ids(self.objects[2])[2]])
-        self.assertEqual(self.result(self.index.lookup_identifier(STUDY, SERIES_UID, "1.2.3.1")), [])
+        self.assertEqual(self.found(SERIES, equal(SERIES, SERIES_UID, "1.2.3.1")), [2])
+        self.assertEqual(self.found(STUDY, equal(STUDY, SERIES_UID, "1.2.3.1")), [])
+
+    def ids_of(self, lookup: Lookup) -> list[int]:
+        """Positions in `objects` of a page of what is looked up; its rows are the same resources."""
+        known = [ids(item)[lookup.level - 1] for item in self.objects]
+        found = [known.index(item) for item in self.result(self.index.look_up_ids(lookup))]
+        looked_up = self.result(self.index.look_up_rows(lookup, 2))
+        self.assertEqual([known.index(item.public_id) for item in looked_up.first], found[:2])
+        resources = self.result(self.index.resources_of_rows([*looked_up.rows, 12345]))
+        self.assertEqual([known.index(item.public_id) for item in resources], found)
+        return found
+
+    def test_orders(self) -> None:
+        """Values of tags and metadata of any level, from whatever the search starts."""
+        name = OrderKey(level=STUDY, tag=PATIENT_NAME, is_identifier=True)
+        modality = OrderKey(level=SERIES, tag=MODALITY, descending=True)
+        doe = (wildcard(STUDY, PATIENT_NAME, "DOE*"),)
+        rows = tuple(self.result(self.index.look_up_rows(Lookup(level=PATIENT), 0)).rows)
+        for order, expected in (
+            ((name, modality), [2, 1, 0, 3, 4]),
+            ((attrs.evolve(name, descending=True), modality), [3, 4, 1, 0, 2]),
+            ((modality, name), [3, 1, 2, 0, 4]),
+        ):
+            for level in (SERIES, INSTANCE):
+                self.assertEqual(self.ids_of(Lookup(level=level, order=order)), expected)
+                self.assertEqual(self.ids_of(Lookup(level=level, order=order, since=1, limit=2)), expected[1:3])
+                scope = Scope(level=PATIENT, rows=rows[1:])
+                self.assertEqual(
+                    self.ids_of(Lookup(level=level, order=order, scope=scope)), [n for n in expected if n > 1]
+                )
+                self.assertEqual(
+                    self.ids_of(Lookup(level=level, order=order, constraints=doe)), [n for n in expected if n < 3]
+                )
+                self.assertEqual(
+                    self.ids_of(Lookup(level=level, order=order, constraints=doe, scope=scope)), [2]
+                )
+
+    def test_texts_that_look_like_json(self) -> None:
+        """Brackets, commas and backslashes of a value are parts of it, whatever the JSON around it."""
+        values = ["[524384,", "]", "\\a", "a", "a],", "a]", "a\\b", "ab", "é", ""]
+        self.objects = [new_instance("P9", f"9{number}", modality=value) for number, value in enumerate(values)]
+        for item in self.objects:
+            self.store(item)
+        scope = Scope(level=PATIENT, rows=(self.result(self.index.look_up_rows(Lookup(level=PATIENT), 0)).rows[-1],))
+        found = self.ids_of(Lookup(level=SERIES, scope=scope, order=(OrderKey(level=SERIES, tag=MODALITY),)))
+        self.assertEqual([values[number] for number in found], sorted(values, key=str.encode))
+
+    def test_counts(self) -> None:
+        """The number of what is found."""
+        for lookup, count in (
+            (Lookup(level=SERIES), 5),
+            (Lookup(level=SERIES, limit=2), 5),
+            (Lookup(level=SERIES, constraints=(wildcard(STUDY, PATIENT_NAME, "DOE*"),)), 3),
+            (Lookup(level=STUDY, labels=("a",)), 0),
+            (Lookup(level=STUDY, scope=Scope(level=STUDY, rows=())), 0),
+            (Lookup(level=STUDY, scope=Scope(level=SERIES, rows=(1, 2, 3))), 0),
+        ):
+            self.assertEqual(self.result(self.index.count(lookup)), count)
 
     def test_many_values(self) -> None:
         """A list longer than SQLite has parameters is one look-up."""
@@ -149,7 +208,7 @@ class PlanTests(IndexTestCase):
     def assert_no_scan(self, plans: list[str]) -> None:
         self.assertTrue(plans)
         grown = ("resources", "details", "attachments", "search", "labels", "changes", "exports")
-        aliases = ("r", "p", "c", "s", "d", "a", "h", "b", "t", *(f"{x}{n}" for x in "cru" for n in range(1, 5)))
+        aliases = (*"rpcsdahbtow", *(f"{x}{n}" for x in "cru" for n in range(1, 5)))
         for plan in plans:
             for line in plan.splitlines():
                 words = line.strip().split()
@@ -232,6 +291,27 @@ class PlanTests(IndexTestCase):
         plans = self.plans(work)
         self.assert_no_scan(plans)
         self.assertEqual(sum("INDEX search_value (tag=? AND value" in plan for plan in plans), 7)
+
+    def test_lookups(self) -> None:
+        """A scope, labels, and an order with a limit are walks along an index."""
+        self.store(new_instance())
+        identifier = OrderKey(level=INSTANCE, tag=SOP_UID, is_identifier=True)
+        above = OrderKey(level=SERIES, tag=MODALITY)
+        cases = [
+            Lookup(level=INSTANCE, scope=Scope(level=PATIENT, rows=(1,)), order=(above,)),
+            Lookup(level=INSTANCE, order=(identifier,), limit=1),
+            Lookup(level=INSTANCE, order=(above,), limit=10),
+            Lookup(level=STUDY, labels=("a",)),
+            Lookup(level=SERIES, labels=("a", "b"), labels_constraint=LabelsConstraint.ANY),
+            Lookup(level=STUDY, order=(OrderKey(level=STUDY, metadata=7, form=OrderForm.INTEGER),)),
+        ]
+
+        def work(index: SqliteIndex) -> None:
+            for lookup in cases:
+                self.result(index._write(lambda t, lookup=lookup: search.look_up_ids(t.connection, lookup)))
+                self.result(index._write(lambda t, lookup=lookup: search.look_up_rows(t.connection, lookup, 5)))
+
+        self.assert_no_scan(self.plans(work))
 
     def test_the_check_sees_a_scan(self) -> None:
         """A statement without an index fails the check of this class."""

@@ -17,6 +17,7 @@ from orthanctw.index.store import store
 from orthanctw.index.transaction import Quota, Transaction
 from orthanctw.index.writer import IndexWriter
 from orthanctw.interfaces import IIndex
+from orthanctw.lookups import LookedUp, Lookup
 from orthanctw.model import (
     Attachment,
     Change,
@@ -349,8 +350,17 @@ class SqliteIndex:
     def candidates(self, level: ResourceLevel, constraints: Sequence[Constraint]) -> Deferred[list[Resource]]:
         return self._read_snapshot(search.candidates, level, constraints)
 
-    def lookup_identifier(self, level: ResourceLevel, tag: int, normalized: str) -> Deferred[list[Resource]]:
-        return self._read_snapshot(search.lookup_identifier, level, tag, normalized)
+    def look_up_ids(self, lookup: Lookup) -> Deferred[list[str]]:
+        return self._read_snapshot(search.look_up_ids, lookup)
+
+    def look_up_rows(self, lookup: Lookup, first: int) -> Deferred[LookedUp]:
+        return self._read_snapshot(search.look_up_rows, lookup, first)
+
+    def count(self, lookup: Lookup) -> Deferred[int]:
+        return self._read_snapshot(search.count, lookup)
+
+    def resources_of_rows(self, rows: Sequence[int]) -> Deferred[list[Resource]]:
+        return self._read(queries.resources_of_rows, rows)
 
     # Key-value stores, queues, global properties
     def global_property(self, number: int) -> Deferred[str | None]:

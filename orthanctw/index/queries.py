@@ -55,6 +55,7 @@ _ATTACHMENTS_OF_MANY: Final = (
 _BY_ROWS: Final = (
     f"SELECT {RESOURCE_COLUMNS} FROM json_each(?) j CROSS JOIN resources r ON r.id = j.value {RESOURCE_JOINS}"
 )
+_BY_ROWS_IN_ORDER: Final = f"{_BY_ROWS} ORDER BY j.key"
 _CHILDREN_OF_ROWS: Final = (
     "SELECT c.parent, c.public_id, c.in_series FROM json_each(?) j CROSS JOIN resources c ON c.parent = j.value"
     " ORDER BY c.id"
@@ -114,6 +115,14 @@ def list_resources(connection: sqlite3.Connection, level: ResourceLevel, since: 
 def resources(connection: sqlite3.Connection, level: ResourceLevel, public_ids: Sequence[str]) -> list[Resource]:
     rows = connection.execute(_BY_IDS, (json_list(public_ids), int(level))).fetchall()
     return [resource_from_row(row) for row in rows]
+
+
+def resources_of_rows(connection: sqlite3.Connection, rows: Sequence[int]) -> list[Resource]:
+    """Several resources by row number, in the order asked; those that are gone are left out."""
+    if not rows:
+        return []
+    found = connection.execute(_BY_ROWS_IN_ORDER, (json_list(rows),)).fetchall()
+    return [resource_from_row(row) for row in found]
 
 
 def children(

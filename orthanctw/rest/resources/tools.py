@@ -1,105 +1,22 @@
-"""``/tools``: search, identifiers, time, logs, and the life of the process."""
+"""``/tools``: identifiers, time, logs, and the life of the process."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from orthanctw.catalog import EXPANDED, Catalog, Wanted
-from orthanctw.dicom.dictionary import Dictionary
-from orthanctw.dicom.jsonforms import TagFormat
-from orthanctw.errors import BadRequest, EmptyAnswer, ParameterOutOfRange
-from orthanctw.finder import Find, Finder, query_conditions
+from orthanctw.errors import EmptyAnswer, ParameterOutOfRange
 from orthanctw.identifiers import generate_uid
 from orthanctw.log import CATEGORIES, LEVELS, LogLevels
 from orthanctw.model import ResourceLevel
-from orthanctw.rest.call import Call, field, strings
+from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import TEXT, Argument, Body, route
-from orthanctw.rest.encoding import JsonEncoder
-from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
-from orthanctw.rest.resources.browsing import parse_content, parse_tags
-from orthanctw.rest.serialisers import ResourceSerialiser, reference
+from orthanctw.rest.reply import EMPTY, Reply, text_reply
 
 _LOG_PATHS = ("/tools/log-level", *(f"/tools/log-level-{category}" for category in CATEGORIES))
 _GENERATED = {level.title.lower(): level for level in ResourceLevel}
 _LEVEL = Argument("level", "string", "What the identifier is for", required=True, values=tuple(_GENERATED))
 _LOG_LEVEL = Body(content=(TEXT,), schema={"type": "string", "enum": list(LEVELS)})
-_LABEL_CONSTRAINTS = ("All", "Any", "None")
-
-
-class SearchRoutes:
-    """Finding resources by the values of their tags."""
-
-    def __init__(
-        self, catalog: Catalog, finder: Finder, serialiser: ResourceSerialiser, encoder: JsonEncoder
-    ) -> None:
-        self._catalog = catalog
-        self._finder = finder
-        self._serialiser = serialiser
-        self._encoder = encoder
-
-    @route("POST", "/tools/find")
-    async def find(self, call: Call) -> Reply:
-        """Resources that match every key of ``Query``."""
-        body = await call.json_object()
-        find = _find(body, self._catalog.dictionary)
-        ids = await self._finder.find(find)
-        wanted = _wanted(body, self._catalog.dictionary)
-        if wanted is None:
-            return await self._encoder.reply(ids)
-        views = await self._catalog.views(find.level, ids, wanted)
-        return await self._encoder.reply([self._serialiser.resource(view) for view in views])
-
-    @route("POST", "/tools/lookup")
-    async def lookup(self, call: Call) -> Reply:
-        """Resources of which the body is the DICOM identifier."""
-        found = await self._finder.lookup(await call.text())
-        return json_reply([reference(level, public_id) for level, public_id in found])
-
-
-def _find(body: Mapping[str, Any], dictionary: Dictionary) -> Find:
-    if "Level" not in body or "Query" not in body:
-        raise BadRequest("Level and Query are needed")
-    level = ResourceLevel.parse(field(body, "Level", str, ""))
-    if level is None:
-        raise ParameterOutOfRange("Unknown level")
-    query = field(body, "Query", dict, {})
-    if not all(isinstance(value, str) for value in query.values()):
-        raise BadRequest("Values of Query must be strings")
-    since, limit = field(body, "Since", int, 0), field(body, "Limit", int, 0)
-    if since < 0 or limit < 0:
-        raise ParameterOutOfRange("Since and Limit cannot be negative")
-    constraint = field(body, "LabelsConstraint", str, "All")
-    if constraint not in _LABEL_CONSTRAINTS:
-        raise BadRequest("Unknown LabelsConstraint")
-    conditions = query_conditions(
-        dictionary, query, case_sensitive=field(body, "CaseSensitive", bool, False)
-    )
-    return Find(
-        level=level,
-        conditions=conditions,
-        labels=tuple(strings(body, "Labels")),
-        labels_constraint=constraint,
-        since=since,
-        limit=limit,
-    )
-
-
-def _wanted(body: Mapping[str, Any], dictionary: Dictionary) -> Wanted | None:
-    """What is to be shown of each match; None for its identifier only."""
-    names = strings(body, "ResponseContent")
-    if not names and not field(body, "Expand", bool, False):
-        return None
-    form = TagFormat.SIMPLIFY
-    for name, candidate in (("Full", TagFormat.FULL), ("Short", TagFormat.SHORT), ("Simplify", TagFormat.SIMPLIFY)):
-        if field(body, name, bool, False):
-            form = candidate
-    return Wanted(
-        content=parse_content(names) if names else EXPANDED,
-        requested_tags=parse_tags(dictionary, strings(body, "RequestedTags")),
-        format=form,
-    )
 
 
 class ToolRoutes:
