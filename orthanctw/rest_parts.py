@@ -162,4 +162,5 @@ def http_options(parts: Parts, settings: Settings) -> HttpOptions:
         body_timeout=own.request_body_timeout,
         tcp_no_delay=http.tcp_no_delay,
         maximum_connections=own.maximum_connections,
+        pool=parts.encoder_pool,
     )

@@ -9,7 +9,7 @@ import attrs
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from orthanctw.errors import EmptyAnswer, ServiceUnavailable
 from orthanctw.identifiers import ORTHANC_ID_LENGTH
@@ -18,7 +18,7 @@ from orthanctw.model import Origin, OriginKind
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import Handler, Route, declared_routes
 from orthanctw.rest.encoding import JsonEncoder, wants_xml
-from orthanctw.rest.errors import METHODS, render_failure
+from orthanctw.rest.errors import METHODS, options_reply, render_failure
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.site import OrthancRequest, split_path
 from orthanctw.threads import shield
@@ -87,6 +87,9 @@ class RestApi:
     def render(self, request: OrthancRequest) -> None:
         """Route a request; what Klein's own resource does, without what nothing here uses."""
         try:
+            if request.method == b"OPTIONS":
+                request.answer(self._options(request.segments))
+                return
             path, parameters = self._match(request.segments, request.method.decode("latin-1"))
             running: Any = self.klein.execute_endpoint(path, request, **parameters)
         except Exception:  # noqa: BLE001 - whatever it is, the client is told
@@ -94,6 +97,15 @@ class RestApi:
             return
         request.notifyFinish().addErrback(lambda _: running.cancel())
         running.addErrback(self._failed, request)
+
+    def _options(self, segments: tuple[str, ...]) -> Reply:
+        if segments == ("*",):
+            # The server as a whole.
+            return options_reply(METHODS)
+        allowed = set(self._adapter.allowed_methods("/" + "/".join(segments)))
+        if not allowed:
+            raise NotFound()
+        return options_reply(allowed)
 
     def _match(self, segments: tuple[str, ...], method: str) -> tuple[str, Mapping[str, Any]]:
         """The route of a path, and the parts of the path that it names. NotFound, MethodNotAllowed."""
@@ -123,6 +135,7 @@ class RestApi:
                 kind=OriginKind.REST_API, remote_ip=request.client.host, username=request.username
             ),
             parameters=parameters,
+            is_head=request.head,
         )
 
     async def _serve(self, handler: Handler, call: Call) -> Reply:
