@@ -55,16 +55,15 @@ class _Values:
         self._decode: Decoder = decoder(header.charset, default_encoding)[0]
 
     def shown(self, elements: Elements) -> Iterator[Element]:
-        """Elements without compressed pixels, which neither form can hold."""
+        """Elements without group lengths, which may not be there, and compressed pixels, which nothing can hold."""
         compressed = is_encapsulated(self._header.transfer_syntax)
         for element in elements:
-            if not (
-                compressed
-                and element[0] == PIXEL_DATA
-                and len(element) == 4
-                and self._read(element[2], 4) in (_FRAGMENT, b"")
-            ):
-                yield element
+            if compressed and element[0] == PIXEL_DATA and len(element) == 4:
+                if self._read(element[2], 4) in (_FRAGMENT, b""):
+                    continue
+            elif element[0] & 0xFFFF == 0:
+                continue
+            yield element
 
     def texts(self, element: Element) -> list[str]:
         """The values of text or numbers; none when the element is empty."""
@@ -168,11 +167,17 @@ def _json_number(text: str) -> Any:
     return value if math.isfinite(value) else text or None
 
 
-def _json_float(text: str) -> Any:
+def _json_double(text: str) -> Any:
     value = float(text)
     if math.isnan(value):
         return "NaN"
     return value if math.isfinite(value) else text
+
+
+def _json_single(text: str) -> Any:
+    """The number of 32 bits that was shown with 9 digits."""
+    value = _json_double(text)
+    return struct.unpack("f", struct.pack("f", value))[0] if isinstance(value, float) else value
 
 
 def _json_tag(text: str) -> Any:
@@ -182,7 +187,8 @@ def _json_tag(text: str) -> Any:
 _JSON_VALUES: Final[dict[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("SS", "SL", "SV", "US", "UL", "UV"), int),
     **dict.fromkeys(("DS", "IS"), _json_number),
-    **dict.fromkeys(("FL", "FD"), _json_float),
+    "FD": _json_double,
+    "FL": _json_single,
     "AT": _json_tag,
     "PN": _json_name,
 }
