@@ -1,0 +1,83 @@
+"""What schemathesis does before and after each of its requests (see test_fuzz.py); it is loaded by its process.
+
+The environment tells it of the server: ``FUZZ_RESOURCES``, JSON of known names by the first part of paths;
+``FUZZ_PORT``, a DICOM port of this machine; ``FUZZ_OBJECT``, a DICOM file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import schemathesis
+
+_RESOURCES: Final[dict[str, list[str]]] = json.loads(os.environ["FUZZ_RESOURCES"])
+_PORT: Final = int(os.environ["FUZZ_PORT"])
+#: Statuses of 500 and above with their OrthancStatus that a good server gives: failures of the other side of a DICOM
+#: association, and what is not built.
+_ALLOWED: Final = ((500, 9), (501, 2))
+_OBJECT: Final = Path(os.environ["FUZZ_OBJECT"]).read_bytes()
+_KEYS: Final = {"HttpError": str, "HttpStatus": int, "Message": str, "Method": str, "OrthancStatus": int, "Uri": str}
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+    """Two of three requests are about something that is there; nobody but this machine is ever called."""
+    number = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
+    known = _RESOURCES.get(case.path.split("/")[1], ())
+    if "id" in case.path_parameters and known and number % 3:
+        case.path_parameters["id"] = known[number // 3 % len(known)]
+    case.body = _at_home(case.body, number)
+
+
+def _at_home(body: Any, number: int) -> Any:
+    """A body that names no host but this one, and things that are there."""
+    if isinstance(body, dict):
+        return {name: _field(name, value, number) for name, value in body.items()}
+    if isinstance(body, list):
+        # A modality in its short form: name, host, port.
+        return [body[0], "127.0.0.1", _PORT, *body[3:]] if len(body) > 2 else body
+    return body
+
+
+def _field(name: str, value: Any, number: int) -> Any:
+    if name == "Host":
+        return "127.0.0.1"
+    if name == "Port":
+        return _PORT
+    if name == "Resources" and number % 3:
+        studies = _RESOURCES["studies"]
+        return [studies[number % len(studies)]]
+    return _at_home(value, number)
+
+
+@schemathesis.serializer("application/dicom")
+def dicom(context: schemathesis.SerializationContext, value: Any) -> bytes:
+    """A DICOM file, or one in which some bytes are others."""
+    content = bytearray(_OBJECT)
+    noise = repr(value).encode()
+    start = zlib.crc32(noise) % len(content)
+    content[start : start + len(noise) // 3] = noise[: len(noise) // 3]
+    return bytes(content)
+
+
+@schemathesis.check
+def answers_well(
+    context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """The client's mistakes are told as such, in Orthanc's error JSON, and nothing of our inside is."""
+    status, body = response.status_code, response.content
+    if status < 400:
+        return
+    assert b"Traceback" not in body and b".py" not in body, f"{status} tells of the inside: {body[:200]!r}"
+    if not body:
+        assert status < 500, f"{status} without a reason"
+        return
+    error = json.loads(body)
+    wrong = [name for name, kind in _KEYS.items() if not isinstance(error.get(name), kind)]
+    assert not wrong, f"{status} with an error that lacks {wrong}: {error}"
+    assert error["HttpStatus"] == status, f"{status} is told as {error['HttpStatus']}"
+    assert status < 500 or (status, error["OrthancStatus"]) in _ALLOWED, f"{status}: {error}"
