@@ -7,9 +7,11 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+from pynetdicom.acse import ACSE
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -107,6 +109,27 @@ class AssociationTests(HostileCase):
         """A peer that takes the connection and says nothing, or half an answer, is given up in time."""
         for part in (b"", b"\x02\0", b"\x02\0\0\0\1\0\0\1"):
             await self.meet(says(part))
+
+    async def test_words_before_the_request(self) -> None:
+        """What comes before the request, as the session tickets of TLS do, does not keep it from leaving."""
+        send = ACSE.send_request
+
+        def late(acse: Any) -> None:
+            while not acse.socket._wire.is_readable:
+                time.sleep(0.001)
+            # pynetdicom's other thread looks for data every millisecond.
+            time.sleep(0.1)
+            send(acse)
+
+        self.patch(ACSE, "send_request", late)
+        asked: list[int] = []
+
+        def act(connection: Connection) -> None:
+            connection.send(b"\x02\0")
+            asked.append(connection.pdu()[0])
+
+        await self.meet(act)
+        self.assertEqual(asked, [PduType.ASSOCIATE_RQ])
 
     async def test_leaving(self) -> None:
         """A peer that closes before its answer, within it or right after it, is an error."""

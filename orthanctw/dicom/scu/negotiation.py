@@ -56,6 +56,7 @@ class _Socket(AssociationSocket):
     def __init__(self, assoc: Association, address: AddressInformation, wire: Wire, deadline: float) -> None:
         self._wire = wire
         self._deadline = deadline
+        self._has_asked = False
         super().__init__(assoc, address=address)
 
     def _create_socket(self, address: AddressInformation) -> Any:
@@ -69,8 +70,10 @@ class _Socket(AssociationSocket):
 
     @property
     def ready(self) -> bool:
+        # What comes before the request was sent, session tickets of TLS or the words of a peer that does not wait, must
+        # not be read then: pynetdicom's thread would wait for the rest of it, and the request would never leave.
         # Reading tells of the cancellation.
-        return self.socket is not None and (self._wire.is_readable or self._wire.cancelled.is_set())
+        return self._has_asked and (self._wire.is_readable or self._wire.cancelled.is_set())
 
     def recv(self, nr_bytes: int) -> bytearray:
         if nr_bytes > _ANSWER_LIMIT:
@@ -80,6 +83,7 @@ class _Socket(AssociationSocket):
     def send(self, bytestream: bytes) -> None:
         try:
             self._wire.write(bytestream, seconds_until(self._deadline))
+            self._has_asked = True
         except OSError:
             self.event_queue.put("Evt17")
 
