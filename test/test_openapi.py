@@ -32,7 +32,6 @@ UNDER_WAY: Final = {
     "search": r"POST /tools/(find|count-resources|lookup)|\w+ /(tools|\w+/{id})/labels.*",
     "attached": r"\w+ /\w+/{id}/(metadata|attachments).*",
     "reconstruction": r"POST /(tools|\w+/{id})/(reconstruct|invalidate-tags)",
-    "views": r"GET /(patients|studies|series|instances)(/{id})?(/\w+)?(/[a-z-]+)?(/{path})?|PUT /patients.*",
     "creation": r"POST /tools/(create-dicom|bulk-content|bulk-delete)|POST /instances/{id}/export",
     "system": r"\w+ /tools/(metrics|metrics-prometheus|default-encoding|dicom-conformance)|GET /plugins.*",
 }

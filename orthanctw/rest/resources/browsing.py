@@ -16,13 +16,22 @@ from orthanctw.errors import (
 )
 from orthanctw.model import ResourceLevel
 from orthanctw.removal import Removal
+from orthanctw.rest.arguments import EXPAND, FULL, LIMIT, SHORT, SIMPLIFY, SINCE
 from orthanctw.rest.call import Call
-from orthanctw.rest.declaration import route
+from orthanctw.rest.declaration import TEXT, Argument, Body, route
 from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.serialisers import ResourceSerialiser, reference, resource_statistics
 
 LEVELS = tuple(ResourceLevel)
+_SHOWN = (
+    FULL,
+    SHORT,
+    SIMPLIFY,
+    Argument("requested-tags", "string", "Tags to show besides, separated by semicolons, from the objects if need be"),
+    Argument("requestedTags", "string", "The old name of requested-tags"),
+    Argument("response-content", "string", "Groups of fields to show, separated by semicolons; objects in any case"),
+)
 _FORMAT_FLAGS = (("simplify", TagFormat.SIMPLIFY), ("short", TagFormat.SHORT), ("full", TagFormat.FULL))
 _LISTS = tuple(f"/{level.plural}" for level in LEVELS)
 _ONE = tuple(f"/{level.plural}/<id>" for level in LEVELS)
@@ -102,7 +111,7 @@ class BrowsingRoutes:
     async def _reply(self, views: Sequence[View]) -> Reply:
         return await self._encoder.reply([self._serialiser.resource(view) for view in views])
 
-    @route("GET", *_LISTS)
+    @route("GET", *_LISTS, query=(EXPAND, SINCE, LIMIT, *_SHOWN))
     async def list(self, call: Call) -> Reply:
         """Identifiers, or whole objects with ``expand``."""
         if call.flag("since") != call.flag("limit"):
@@ -116,7 +125,7 @@ class BrowsingRoutes:
             return await self._encoder.reply(ids)
         return await self._reply(await self._catalog.views(level, ids, wanted))
 
-    @route("GET", *_ONE)
+    @route("GET", *_ONE, query=_SHOWN)
     async def one(self, call: Call) -> Reply | None:
         """One object."""
         view = await self._catalog.view(level_of(call), call["id"], self._wanted(call))
@@ -131,7 +140,7 @@ class BrowsingRoutes:
         remaining = None if deleted.remaining is None else reference(*deleted.remaining)
         return json_reply({"RemainingAncestor": remaining})
 
-    @route("GET", *_CHILDREN)
+    @route("GET", *_CHILDREN, query=(EXPAND, *_SHOWN))
     async def children(self, call: Call) -> Reply:
         """Descendants of a level: objects, or identifiers with ``expand=false``."""
         child_level = ResourceLevel.parse(call.path.rpartition("/")[2])
@@ -144,7 +153,7 @@ class BrowsingRoutes:
             return await self._encoder.reply(ids)
         return await self._reply(await self._catalog.views(child_level, ids, wanted))
 
-    @route("GET", *_PARENTS)
+    @route("GET", *_PARENTS, query=_SHOWN)
     async def parent(self, call: Call) -> Reply | None:
         """The ancestor of a level."""
         parent_level = ResourceLevel.parse(call.path.rpartition("/")[2])
@@ -164,7 +173,7 @@ class BrowsingRoutes:
             raise UnknownResource()
         return json_reply(resource_statistics(level, statistics))
 
-    @route("GET", "/patients/<id>/protected")
+    @route("GET", "/patients/<id>/protected", answers=(TEXT,))
     async def protected(self, call: Call) -> Reply:
         """Whether a patient is protected from recycling: 0 or 1."""
         resource = await self._index.resource(ResourceLevel.PATIENT, call["id"])
@@ -172,7 +181,12 @@ class BrowsingRoutes:
             raise ParameterOutOfRange("Unknown patient")
         return text_reply("1" if resource.is_protected else "0")
 
-    @route("PUT", "/patients/<id>/protected")
+    @route(
+        "PUT",
+        "/patients/<id>/protected",
+        body=Body(content=(TEXT,), schema={"type": "string", "enum": ["0", "1"]}),
+        answers=(TEXT,),
+    )
     async def protect(self, call: Call) -> Reply:
         """Protect a patient (1), or not (0)."""
         text = await call.text()

@@ -17,7 +17,7 @@ from orthanctw.model import Attachment
 from orthanctw.remote import Outgoing
 from orthanctw.rest.arguments import FILENAME, LOSSY_QUALITY, TRANSCODE
 from orthanctw.rest.call import Call
-from orthanctw.rest.declaration import Argument, route
+from orthanctw.rest.declaration import JSON, Argument, route
 from orthanctw.rest.encoding import streamed
 from orthanctw.rest.ranges import file_reply
 from orthanctw.rest.reply import BINARY, DICOM, Headers, Reply, content_disposition, json_reply
@@ -67,7 +67,7 @@ class ContentRoutes:
         header = await self._catalog.header(call["id"])
         return json_reply(list(range(frame_count(header.pixels))))
 
-    @route("GET", "/instances/<id>/content", "/instances/<id>/content/<path:path>")
+    @route("GET", "/instances/<id>/content", "/instances/<id>/content/<path:path>", answers=(JSON, BINARY))
     async def content(self, call: Call) -> Reply:
         """An element of the data set, however deep: its children, or its bytes."""
         path = call.parameters.get("path", "")
