@@ -82,7 +82,7 @@ class MetadataTests(RestCase):
         answer = await self.client.ask("GET", path, headers={"If-None-Match": tag})
         self.assertEmpty(answer, 304)
         self.assertEqual(answer.headers["etag"], tag)
-        for other in ('"1-x"', tag.strip('"'), "", "*", f"W/{tag}"):
+        for other in ('"1-x"', tag.strip('"'), ""):
             self.assertEqual((await self.client.ask("GET", path, headers={"If-None-Match": other})).status, 200, other)
 
     async def test_nothing_there(self) -> None:

@@ -238,6 +238,27 @@ class CompressionTests(MannersCase):
             await self.assert_same(path, f"Accept-Encoding: {name}")
 
 
+class VersionTests(RestCase):
+    """ETag and If-None-Match (RFC 9110 sections 8.8.3 and 13.1.2)."""
+
+    async def test_lists(self) -> None:
+        """What the client has may be one of several versions, weak ones too, or any."""
+        stored = await self.client.store(dicom_object())
+        for path in (f"{stored['Path']}/metadata/ReceptionDate", f"/studies/{stored['ParentStudy']}/archive"):
+            tag = (await self.client.get(path)).headers["etag"]
+            for value, status in (
+                (tag, 304),
+                (f'"x", {tag}', 304),
+                (f'W/{tag},"x"', 304),
+                ("*", 304),
+                ('"x"', 200),
+                (tag.strip('"'), 200),
+                ("", 200),
+            ):
+                answer = await self.client.ask("GET", path, headers={"If-None-Match": value})
+                self.assertEqual((answer.status, answer.headers["etag"]), (status, tag), value)
+
+
 class DownloadTests(RestCase):
     """Parts and names of downloads."""
 

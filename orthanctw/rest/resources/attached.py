@@ -43,9 +43,10 @@ def below(paths: tuple[str, ...], rest: str) -> tuple[str, ...]:
 
 
 def tagged(call: Call, tag: str) -> Headers:
-    """The ETag header; an EmptyAnswer 304 when the client has this version."""
+    """The ETag header; an EmptyAnswer 304 when the client has this version (RFC 9110 section 13.1.2)."""
     headers = (("ETag", tag),)
-    if call.headers.get("if-none-match") == tag:
+    known = {item.strip().removeprefix("W/") for item in call.headers.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:
         raise EmptyAnswer(304, headers)
     return headers
 
