@@ -91,9 +91,12 @@ class Reconstruction:
         InexistentFile, CorruptedFile, BadFileFormat
             A file cannot be read. The others are read nevertheless; the first failure is told.
         """
-        ids: list[str] | None = await self._instances(level, public_id, extent)
+        ids = await self._instances(level, public_id, extent)
         if not ids:
             raise UnknownResource()
+        await self._all(ids, extent)
+
+    async def _all(self, ids: Sequence[str], extent: Extent) -> None:
         told: set[str] = set()
         failures: list[OrthancError] = []
         for start in range(0, len(ids), _BATCH):
@@ -109,10 +112,8 @@ class Reconstruction:
         failures: list[OrthancError] = []
         for patient in await self._index.list_ids(ResourceLevel.PATIENT):
             try:
-                await self.resource(ResourceLevel.PATIENT, patient, extent)
-            except UnknownResource:
-                # Deleted meanwhile.
-                continue
+                # None when it has been deleted meanwhile.
+                await self._all(await self._instances(ResourceLevel.PATIENT, patient, extent) or (), extent)
             except ServiceUnavailable:
                 raise
             except OrthancError as e:
@@ -132,7 +133,7 @@ class Reconstruction:
         return children
 
     async def _files(self, ids: Sequence[str]) -> dict[str, Attachment]:
-        """The files of instances. UnknownResource when there is one instance, and it has none."""
+        """The files of instances; UnknownResource when a single one has none."""
         found = await self._index.instance_attachments(ids)
         files = {
             public_id: found[public_id][AttachmentType.DICOM]

@@ -57,7 +57,7 @@ class Retirement:
     def __init__(self, removal: Removal, clock: IReactorTime, delay: float = _DELAY) -> None:
         self._removal = removal
         self._clock = clock
-        self._delay = delay
+        self.delay = delay
         self._waiting: set[IDelayedCall] = set()
         self._running: set[Deferred[None]] = set()
         self._is_stopped = False
@@ -68,7 +68,7 @@ class Retirement:
             return
         # The call is known to itself only once it has been made.
         calls: list[IDelayedCall] = []
-        calls.append(self._clock.callLater(self._delay, self._remove, uuids, calls))
+        calls.append(self._clock.callLater(self.delay, self._remove, uuids, calls))
         self._waiting.update(calls)
 
     def _remove(self, uuids: Sequence[str], calls: list[IDelayedCall]) -> None:
