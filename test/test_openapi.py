@@ -29,10 +29,7 @@ MISSING: Final = {
 }
 #: What is being made.
 UNDER_WAY: Final = {
-    "search": r"POST /tools/(find|count-resources|lookup)|\w+ /(tools|\w+/{id})/labels.*",
-    "attached": r"\w+ /\w+/{id}/(metadata|attachments).*",
-    "reconstruction": r"POST /(tools|\w+/{id})/(reconstruct|invalidate-tags)",
-    "creation": r"POST /tools/(create-dicom|bulk-content|bulk-delete)|POST /instances/{id}/export",
+    "creation": r"POST /tools/(create-dicom|bulk-content|bulk-delete)",
     "system": r"\w+ /tools/(metrics|metrics-prometheus|default-encoding|dicom-conformance)|GET /plugins.*",
 }
 
