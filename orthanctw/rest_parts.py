@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from orthanctw.bulk import Bulk
 from orthanctw.configuration import mac_addresses
 from orthanctw.contents import Contents
+from orthanctw.creation import Creation, CreationOptions
 from orthanctw.fileexport import FileExport
 from orthanctw.log import LogLevels
 from orthanctw.queries import QueryArchive
@@ -22,8 +25,10 @@ from orthanctw.rest.resources.archives import ArchiveRoutes
 from orthanctw.rest.resources.attached import AttachedRoutes
 from orthanctw.rest.resources.attaching import AttachingRoutes
 from orthanctw.rest.resources.browsing import BrowsingRoutes
+from orthanctw.rest.resources.bulk import BulkRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
+from orthanctw.rest.resources.creation import CreationRoutes
 from orthanctw.rest.resources.images import ImageRoutes
 from orthanctw.rest.resources.jobs import JobRoutes
 from orthanctw.rest.resources.labels import LabelRoutes
@@ -73,6 +78,8 @@ def build_api(
         SearchRoutes(parts.catalog, parts.finder, names, serialiser, encoder),
         LabelRoutes(parts.index, encoder),
         AcceptanceRoutes(parts.acceptance),
+        CreationRoutes(_creation(parts), parts.storage),
+        BulkRoutes(Bulk(parts.catalog, parts.removal), serialiser, encoder),
         ToolRoutes(levels, parts.wall_clock, shut_down, reset),
         JobRoutes(parts.jobs, submission, encoder, clock=reactor.seconds, wall_clock=parts.wall_clock),
         ArchiveRoutes(
@@ -115,6 +122,26 @@ def _file_export(parts: Parts) -> FileExport | None:
         parts.index,
         parts.storage,
         [path for path in (settings.storage.storage_directory, settings.storage.index_directory) if path],
+    )
+
+
+def _creation(parts: Parts) -> Creation:
+    options, own = parts.settings.dicom, parts.settings.orthanctw
+    return Creation(
+        parts.ingest,
+        parts.catalog,
+        parts.storage,
+        parts.processes,
+        parts.removal,
+        parts.wall_clock,
+        CreationOptions(
+            default_encoding=options.default_encoding,
+            private_creator=options.default_private_creator,
+            nesting=own.maximum_nesting,
+            threshold=own.spool_threshold_kb * 1024,
+            # Some are stored while others are decoded.
+            at_once=2 * (own.codec_processes or os.cpu_count() or 1),
+        ),
     )
 
 

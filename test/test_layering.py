@@ -47,6 +47,8 @@ LEVELS = {
     "orthanctw/matching": 4,
     "orthanctw/ordering": 4,
     "orthanctw/contents": 4,
+    "orthanctw/creation": 4,
+    "orthanctw/bulk": 4,
     "orthanctw/tagviews": 4,
     "orthanctw/conversion": 4,
     "orthanctw/names": 4,

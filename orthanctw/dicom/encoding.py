@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+import attrs
 
 from orthanctw.dicom.charset import ENCODINGS, decoder, term_codec
 from orthanctw.dicom.datasets import DatasetReader
@@ -15,8 +17,10 @@ from orthanctw.dicom.elements import (
     ITEM,
     LONG_VRS,
     NUMBERS,
+    SEQUENCE_END,
     SPECIFIC_CHARACTER_SET,
     TEXT_VRS,
+    UNDEFINED,
     Element,
     Elements,
     Encoding,
@@ -29,13 +33,22 @@ _DEPTH: Final = 16
 #: More than any dictionary has: each of them may be looked for in thousands of objects.
 _ELEMENTS: Final = 10_000
 #: VRs whose text depends on the character set (PS3.5 section 6.2).
-_CHARACTER_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+CHARACTER_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _UTF8: Final = "ISO_IR 192"
+_LONGEST_SHORT: Final = 0xFFFE
 _SHORT: Final = struct.Struct("<HH2sH")
 _LONG: Final = struct.Struct("<HH2sHI")
 _IMPLICIT: Final = struct.Struct("<HHI")
 
 Encode = Callable[[str, str], bytes]
+
+
+@attrs.frozen
+class Pieces:
+    """A binary value in pieces, of even length together; encapsulated, it is a frame (PS3.5 section A.4)."""
+
+    parts: Sequence[bytes]
+    is_encapsulated: bool = False
 
 
 def decode_dataset(
@@ -74,10 +87,19 @@ def is_explicit(transfer_syntax: str) -> bool:
 
 
 def encode_dataset(elements: Elements, *, explicit: bool, character_sets: tuple[str, ...] = ()) -> bytes:
-    """Elements as bytes, sorted by tag.
+    """As `dataset_parts`, in one."""
+    return b"".join(dataset_parts(elements, explicit=explicit, character_sets=character_sets))
+
+
+def dataset_parts(
+    elements: Elements, *, explicit: bool, character_sets: tuple[str, ...] = ()
+) -> list[bytes]:
+    """Elements as bytes in pieces, sorted by tag.
 
     Parameters
     ----------
+    elements : list of Element
+        Their values may be bytes of even length, or `Pieces`, too; neither is copied.
     character_sets : tuple of str
         Values of SpecificCharacterSet to try in turn; the first that can hold all text is used, and UTF-8 when none
         can. The first is named even where all text is ASCII.
@@ -111,7 +133,7 @@ def _texts(elements: Elements) -> Any:
         if element[1] == "SQ" and isinstance(value, list):
             for item in value:
                 yield from _texts(item)
-        elif isinstance(value, str) and element[1] in _CHARACTER_VRS:
+        elif isinstance(value, str) and element[1] in CHARACTER_VRS:
             yield value, element[1]
 
 
@@ -171,54 +193,73 @@ def _extended(terms: list[str]) -> Encode:
     return encode
 
 
-def _encode(elements: Elements, explicit: bool, encode: Encode) -> bytes:
-    return b"".join(_element(element, explicit, encode) for element in sorted(elements, key=lambda item: item[0]))
+def _encode(elements: Elements, explicit: bool, encode: Encode) -> list[bytes]:
+    parts: list[bytes] = []
+    for element in sorted(elements, key=lambda item: item[0]):
+        parts += _element(element, explicit, encode)
+    return parts
 
 
-def _element(element: Element, explicit: bool, encode: Encode) -> bytes:
+def _element(element: Element, explicit: bool, encode: Encode) -> list[bytes]:
     tag, vr, value = element[:3]
-    if vr == "SQ" and isinstance(value, list):
-        raw = b"".join(_item(item, explicit, encode) for item in value)
-    elif len(element) == 3 and isinstance(value, str):
-        raw = _value(vr, value, encode)
+    if isinstance(value, Pieces):
+        content = list(value.parts)
+        if value.is_encapsulated:
+            items = [*_item([]), *_item(content), _head(SEQUENCE_END, "", 0, False)]
+            return [_head(tag, vr, UNDEFINED, explicit), *items]
+    elif vr == "SQ" and isinstance(value, list):
+        content = [part for item in value for part in _item(_encode(item, explicit, encode))]
+    elif len(element) == 3 and isinstance(value, (str, bytes)):
+        content = [value if isinstance(value, bytes) else _value(vr, value, encode)]
     else:
-        raw = b""
+        content = []
+    length = sum(map(len, content))
+    if explicit and vr not in LONG_VRS and length > _LONGEST_SHORT:
+        # Longer values do not exist in these VRs.
+        content, length = [b"".join(content)[:_LONGEST_SHORT]], _LONGEST_SHORT
+    return [_head(tag, vr, length, explicit), *content]
+
+
+def _head(tag: int, vr: str, length: int, explicit: bool) -> bytes:
     group, number = tag >> 16, tag & 0xFFFF
     if not explicit:
-        return _IMPLICIT.pack(group, number, len(raw)) + raw
+        return _IMPLICIT.pack(group, number, length)
     if vr in LONG_VRS:
-        return _LONG.pack(group, number, vr.encode("ascii"), 0, len(raw)) + raw
-    # Longer values do not exist in these VRs.
-    raw = raw[:0xFFFE]
-    return _SHORT.pack(group, number, vr.encode("ascii"), len(raw)) + raw
+        return _LONG.pack(group, number, vr.encode("ascii"), 0, length)
+    return _SHORT.pack(group, number, vr.encode("ascii"), length)
 
 
-def _item(elements: Elements, explicit: bool, encode: Encode) -> bytes:
-    raw = _encode(elements, explicit, encode)
-    return _IMPLICIT.pack(ITEM >> 16, ITEM & 0xFFFF, len(raw)) + raw
+def _item(parts: list[bytes]) -> list[bytes]:
+    return [_head(ITEM, "", sum(map(len, parts)), False), *parts]
 
 
 def _value(vr: str, text: str, encode: Encode) -> bytes:
     if vr in NUMBERS or vr == "AT":
-        return _numbers(vr, text)
+        try:
+            return number_bytes(vr, text)
+        except (ValueError, OverflowError, struct.error):
+            return b""
     if vr not in TEXT_VRS:
         raw = text.encode("latin-1", "replace")
     else:
-        raw = encode(text, vr) if vr in _CHARACTER_VRS else _ascii(text, vr)
+        raw = encode(text, vr) if vr in CHARACTER_VRS else _ascii(text, vr)
     if len(raw) % 2:
         raw += b"\0" if vr == "UI" or vr not in TEXT_VRS else b" "
     return raw
 
 
-def _numbers(vr: str, text: str) -> bytes:
-    """Numbers of a binary VR; nothing when the text is none."""
+def number_bytes(vr: str, text: str) -> bytes:
+    """Numbers of a binary VR, or tags of VR AT, joined by backslashes, in little endian.
+
+    Raises ValueError, OverflowError or struct.error when the text is none.
+    """
+    if "_" in text or not text.isascii():
+        # Numbers in Python alone.
+        raise ValueError
     items = [item.strip() for item in text.split("\\")] if text else []
-    try:
-        if vr == "AT":
-            pairs = [(int(item[:4], 16), int(item[-4:], 16)) for item in items]
-            return b"".join(struct.pack("<HH", *pair) for pair in pairs)
-        code = NUMBERS[vr][0]
-        convert: Callable[[str], Any] = float if code in "fd" else int
-        return struct.pack(f"<{len(items)}{code}", *map(convert, items))
-    except (ValueError, OverflowError, struct.error):
-        return b""
+    if vr == "AT":
+        pairs = [(int(item[:4], 16), int(item[-4:], 16)) for item in items]
+        return b"".join(struct.pack("<HH", *pair) for pair in pairs)
+    code = NUMBERS[vr][0]
+    convert: Callable[[str], Any] = float if code in "fd" else int
+    return struct.pack(f"<{len(items)}{code}", *map(convert, items))

@@ -190,7 +190,7 @@ class Dicom:
         "SynchronousCMove", boolean, True, WORKS, "Answer a C-MOVE when it is done, rather than make a job of it"
     )
     default_private_creator: str = option(
-        "DefaultPrivateCreator", text, "", LATER, "Private creator when a request names none (PS3.5 section 7.8.1)"
+        "DefaultPrivateCreator", text, "", WORKS, "Private creator when a request names none (PS3.5 section 7.8.1)"
     )
     storage_commitment_reports_size: int = option(
         "StorageCommitmentReportsSize", _COUNT, 100, LATER, "Storage commitment reports to keep"

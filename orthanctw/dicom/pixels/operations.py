@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from orthanctw.dicom.pixels.decode import decode_operation
 from orthanctw.dicom.pixels.pictures import array_operation, picture_operation
+from orthanctw.dicom.pixels.reading import read_operation
 from orthanctw.dicom.pixels.transcode import transcode_operation
 
 Operation = Callable[[Mapping[str, Any], bytes], tuple[Mapping[str, Any], bytes]]
@@ -16,5 +17,6 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "array": array_operation,
     "decode": decode_operation,
     "picture": picture_operation,
+    "read": read_operation,
     "transcode": transcode_operation,
 }

@@ -13,6 +13,7 @@ _SOI: Final = b"\xff\xd8"
 #: Start of frame of any JPEG process (ISO 10918-1 table B.1), and of JPEG-LS.
 _START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN: Final = 0xDA
+_JPEG_BASELINE: Final = 0xC0
 _JPEG_LOSSLESS: Final = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _J2K_START: Final = b"\xff\x4f\xff\x51"
@@ -35,8 +36,8 @@ class StreamFacts:
         0 when the stream does not tell in a simple way.
     adobe_transform : int, optional
         Of an APP14 segment of JPEG: 0 for RGB, 1 for YCbCr.
-    is_lossless : bool
-        JPEG: predictive coding.
+    is_baseline, is_lossless : bool
+        JPEG: the baseline process, predictive coding.
     is_transformed : bool
         JPEG 2000: the components are those of a colour transform.
     """
@@ -47,6 +48,7 @@ class StreamFacts:
     precision: int = 0
     is_signed: bool = False
     adobe_transform: int | None = None
+    is_baseline: bool = False
     is_lossless: bool = False
     is_transformed: bool = False
 
@@ -82,6 +84,7 @@ def jpeg_facts(data: bytes) -> StreamFacts:
         components=components,
         precision=precision,
         adobe_transform=adobe,
+        is_baseline=frame[0] == _JPEG_BASELINE,
         is_lossless=frame[0] in _JPEG_LOSSLESS,
     )
 
