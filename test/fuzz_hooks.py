@@ -19,6 +19,14 @@ _PORT: Final = int(os.environ["FUZZ_PORT"])
 #: Statuses of 500 and above with their OrthancStatus that a good server gives: failures of the other side of a DICOM
 #: association, and what is not built.
 _ALLOWED: Final = ((500, 9), (501, 2))
+#: Other parts of paths that mean something.
+_PARTS: Final = {
+    "name": ("dicom", "ReceptionDate", "1024"),
+    "frame": (0,),
+    "index": (0,),
+    "key": ("archive",),
+    "path": ("PatientName", "0008-0016"),
+}
 _OBJECT: Final = Path(os.environ["FUZZ_OBJECT"]).read_bytes()
 _KEYS: Final = {"HttpError": str, "HttpStatus": int, "Message": str, "Method": str, "OrthancStatus": int, "Uri": str}
 
@@ -27,9 +35,11 @@ _KEYS: Final = {"HttpError": str, "HttpStatus": int, "Message": str, "Method": s
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     """Two of three requests are about something that is there; nobody but this machine is ever called."""
     number = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
-    known = _RESOURCES.get(case.path.split("/")[1], ())
-    if "id" in case.path_parameters and known and number % 3:
-        case.path_parameters["id"] = known[number // 3 % len(known)]
+    if number % 3:
+        for name in case.path_parameters:
+            known = _RESOURCES.get(case.path.split("/")[1], ()) if name == "id" else _PARTS.get(name, ())
+            if known:
+                case.path_parameters[name] = known[number // 3 % len(known)]
     case.body = _at_home(case.body, number)
 
 

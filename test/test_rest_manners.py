@@ -282,6 +282,17 @@ class DownloadTests(RestCase):
         ):
             self.assertEqual(content_disposition(name), ("Content-Disposition", value))
 
+    async def test_given_name(self) -> None:
+        """Arguments are UTF-8; what is none does not fail."""
+        stored = await self.client.store(dicom_object())
+        for query, name in (
+            ("M%C3%BCller", "filename=\"M?ller\"; filename*=UTF-8''M%C3%BCller"),
+            ("%E6%9D%B1+%2B", "filename=\"? +\"; filename*=UTF-8''%E6%9D%B1%20%2B"),
+            ("%ff", "filename=\"?\"; filename*=UTF-8''%EF%BF%BD"),
+        ):
+            request = f"GET {stored['Path']}/file?filename={query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            self.assertIn(f"Content-Disposition: {name}\r\n".encode(), await self.exchange(request))
+
     async def test_hostile_name(self) -> None:
         """A name that a client gives makes no header of its own."""
         stored = await self.client.store(dicom_object())

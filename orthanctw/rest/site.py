@@ -231,7 +231,8 @@ class OrthancRequest(server.Request):
         self.head = method == "HEAD"
         self.arguments = {}
         if query and method in ("GET", "HEAD"):
-            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+            # Bytes for characters, until they are put together again.
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
             self.arguments = {_text(name): _text(value) for name, value in pairs}
         override = self._header(b"x-http-method-override")
         if override is None and method == "GET":
