@@ -15,11 +15,17 @@ _TARGET = Path(__file__).resolve().parent.parent / "test" / "data" / "routes.jso
 _OLD_SPELLINGS = {"requested-tags": "requestedTags"}
 
 
+def kind_of(described: str) -> str:
+    """The kind that a description begins with; ``any`` when it is one of several."""
+    first, *more = described.split()
+    return "any" if more[:1] == ["or"] else first
+
+
 def route_facts(method: dict[str, Any]) -> dict[str, Any]:
     """Names and kinds of what one method of a path takes."""
-    query = {argument["name"]: argument["type"].split()[0] for argument in method["query"]}
+    query = {argument["name"]: kind_of(argument["type"]) for argument in method["query"]}
     query.update({old: query[name] for name, old in _OLD_SPELLINGS.items() if name in query})
-    fields = {field["name"]: field["type"].split()[0] for body in method["body"] for field in body.get("fields", [])}
+    fields = {field["name"]: kind_of(field["type"]) for body in method["body"] for field in body.get("fields", [])}
     facts = {
         "query": query,
         "headers": sorted(header["name"] for header in method.get("request_headers", [])),

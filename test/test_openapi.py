@@ -29,7 +29,6 @@ MISSING: Final = {
 }
 #: What is being made.
 UNDER_WAY: Final = {
-    "creation": r"POST /tools/(create-dicom|bulk-content|bulk-delete)",
     "system": r"\w+ /tools/(metrics|metrics-prometheus|default-encoding|dicom-conformance)|GET /plugins.*",
 }
 
