@@ -73,6 +73,14 @@ def dicom_object(
     return buffer.getvalue()
 
 
+def item(**values: object) -> Dataset:
+    """An item of a sequence, by keyword."""
+    dataset = Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
 def pixels(rows: int, columns: int, fill: int = 7) -> dict[str, Any]:
     """Keywords of an 8-bit image for `dicom_object`."""
     return {

@@ -6,26 +6,18 @@ import hashlib
 import io
 
 from pydicom import dcmread, dcmwrite
-from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian
 
 from test.dicom_files import JPEG_BASELINE, dicom_file, encapsulated
 from test.dicom_files import element as element_of
-from test.rest_samples import IMAGE_CLASS, NOBODY, RestCase, dicom_object, pixels
-
-
-def _item(**values: object) -> Dataset:
-    item = Dataset()
-    for keyword, value in values.items():
-        setattr(item, keyword, value)
-    return item
+from test.rest_samples import IMAGE_CLASS, NOBODY, RestCase, dicom_object, item, pixels
 
 
 def _nested() -> dict[str, object]:
-    deepest = _item(CodeValue="C", CodeMeaning="Meaning")
-    inner = [_item(ReferencedSOPInstanceUID="1.9", PurposeOfReferenceCodeSequence=Sequence([deepest]))]
-    outer = [_item(ReferencedSOPClassUID="1.8"), _item(SourceImageSequence=Sequence(inner))]
+    deepest = item(CodeValue="C", CodeMeaning="Meaning")
+    inner = [item(ReferencedSOPInstanceUID="1.9", PurposeOfReferenceCodeSequence=Sequence([deepest]))]
+    outer = [item(ReferencedSOPClassUID="1.8"), item(SourceImageSequence=Sequence(inner))]
     return {"ReferencedImageSequence": Sequence(outer), "ReferencedStudySequence": Sequence([])}
 
 

@@ -23,6 +23,7 @@ _REASONS: Final = (
     *(reason for reason in REASONS if not reason[0].startswith(("^/changes", "^/system"))),
     (r"/attachments/[^/]+/compressed-data head$", "the type of the file, since 1.12"),
     (r"/attachments/[^/]+$", "the list of operations has no `uuid` since 1.12"),
+    (r"^/series/\S*/module\S*/(SeriesDescription|0008,103e)$", "a tag that differs between instances"),
     (r"^/tools/accepted-transfer-syntaxes$", "syntaxes that came after 1.10.1"),
 )
 #: Lists of attachments are sorted by name since 1.12, by number before.
@@ -36,7 +37,9 @@ _NOT_COMPARED: Final = (
     # They are made of the files, which are compared, and their versions differ.
     r"/instances/<id>/(frames/|preview|rendered|image-|matlab|numpy|pdf)|/series/<id>/numpy$",
     r"/\w+/<id>/(archive|media)$|/tools/create-",
-    # 1.10.1 has other tools, and not this list.
+    # 1.10.1 has no labels.
+    r"/\w+/<id>/labels|/tools/labels$",
+    # It has other tools, and not this list.
     r"/tools$|/tools/(accepted-sop-classes|metrics|metrics-prometheus|default-encoding)$",
 )
 _ATTACHMENT_PARTS: Final = (

@@ -52,5 +52,6 @@ def _element(key: str) -> tuple[str, str]:
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return escape(_FORBIDDEN.sub(" ", value))
+        # A carriage return would be read back as a line feed (XML 1.0 section 2.11).
+        return escape(_FORBIDDEN.sub(" ", value), {"\r": "&#13;"})
     return "null" if value is None else orjson.dumps(value).decode("ascii")
