@@ -17,6 +17,9 @@ FILENAME: Final = Argument("filename", "string", "Name that the download is give
 TRANSCODE: Final = Argument("transcode", "string", "UID of the transfer syntax that is wanted")
 LOSSY_QUALITY: Final = Argument("lossy-quality", "quality", "Quality of lossy compression, if it comes to that")
 
+RANGE: Final = Argument("Range", "string", "The part that is wanted, as bytes=FIRST-LAST")
+IF_NONE_MATCH: Final = Argument("If-None-Match", "string", "ETag of the version that the client has")
+
 RESOURCES: Final = Argument("Resources", "strings", "Identifiers of resources of any level", required=True)
 TIMEOUT: Final = Argument("Timeout", "integer", "Seconds without an answer after which the other side is given up")
 LOCAL_AET: Final = Argument("LocalAet", "string", "Our AE title towards the other side")

@@ -16,7 +16,15 @@ from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.errors import BadFileFormat, BadRequest, ParameterOutOfRange
 from orthanctw.jobs.kinds.archive import ARCHIVE, MEDIA, ZIP, archive_parameters
 from orthanctw.model import ResourceLevel
-from orthanctw.rest.arguments import FILENAME, LOSSY_QUALITY, RESOURCES, SUBMISSION, TRANSCODE
+from orthanctw.rest.arguments import (
+    FILENAME,
+    IF_NONE_MATCH,
+    LOSSY_QUALITY,
+    RANGE,
+    RESOURCES,
+    SUBMISSION,
+    TRANSCODE,
+)
 from orthanctw.rest.call import Call, field
 from orthanctw.rest.declaration import JSON, KINDS, Argument, Body, route
 from orthanctw.rest.ranges import parse_range
@@ -31,10 +39,10 @@ _MEDIA: Final = tuple(f"/{level}/<id>/media" for level in _LEVELS)
 _OPTIONS: Final = (FILENAME, TRANSCODE, LOSSY_QUALITY)
 _SEVERAL: Final = (*_OPTIONS, Argument("resources", "string", "Identifiers, separated by commas", required=True))
 _EXTENDED: Final = Argument("extended", "flag", "A DICOMDIR with more in its records")
-_RANGE: Final = (
-    Argument("Range", "string", "The part that is wanted, as bytes=FIRST-LAST"),
+_PART: Final = (
+    RANGE,
     Argument("If-Range", "string", "ETag of the archive of which the part is wanted"),
-    Argument("If-None-Match", "string", "ETag of the archive that the client has"),
+    IF_NONE_MATCH,
 )
 _ARCHIVE_FIELDS: Final = (
     Argument("Filename", "string", FILENAME.summary),
@@ -91,7 +99,7 @@ class ArchiveRoutes:
 
     # One resource
 
-    @route("GET", *_ARCHIVE, query=_OPTIONS, headers=_RANGE, answers=[ZIP])
+    @route("GET", *_ARCHIVE, query=_OPTIONS, headers=_PART, answers=[ZIP])
     async def archive(self, call: Call) -> Reply:
         """All below a resource, as a ZIP file."""
         return await self._download(call, self._of_arguments(call, [call["id"]], media=False))
@@ -101,7 +109,7 @@ class ArchiveRoutes:
         """All below a resource, as a ZIP file, now or by a job."""
         return await self._of_one(call, media=False)
 
-    @route("GET", *_MEDIA, query=(*_OPTIONS, _EXTENDED), headers=_RANGE, answers=[ZIP])
+    @route("GET", *_MEDIA, query=(*_OPTIONS, _EXTENDED), headers=_PART, answers=[ZIP])
     async def media(self, call: Call) -> Reply:
         """All below a resource, as a DICOM file-set."""
         asked = self._of_arguments(call, [call["id"]], media=True, extended=call.flag("extended"))
@@ -114,7 +122,7 @@ class ArchiveRoutes:
 
     # Several resources
 
-    @route("GET", "/tools/create-archive", query=_SEVERAL, headers=_RANGE, answers=[ZIP])
+    @route("GET", "/tools/create-archive", query=_SEVERAL, headers=_PART, answers=[ZIP])
     async def archive_of_several(self, call: Call) -> Reply:
         """All below several resources, as a ZIP file."""
         return await self._download(call, self._of_arguments(call, _listed(call), media=False))
@@ -124,7 +132,7 @@ class ArchiveRoutes:
         """All below several resources, as a ZIP file, now or by a job."""
         return await self._of_several(call, media=False)
 
-    @route("GET", "/tools/create-media", query=_SEVERAL, headers=_RANGE, answers=[ZIP])
+    @route("GET", "/tools/create-media", query=_SEVERAL, headers=_PART, answers=[ZIP])
     async def media_of_several(self, call: Call) -> Reply:
         """All below several resources, as a DICOM file-set."""
         return await self._download(call, self._of_arguments(call, _listed(call), media=True))
@@ -134,7 +142,7 @@ class ArchiveRoutes:
         """All below several resources, as a DICOM file-set, now or by a job."""
         return await self._of_several(call, media=True)
 
-    @route("GET", "/tools/create-media-extended", query=_SEVERAL, headers=_RANGE, answers=[ZIP])
+    @route("GET", "/tools/create-media-extended", query=_SEVERAL, headers=_PART, answers=[ZIP])
     async def extended_media_of_several(self, call: Call) -> Reply:
         """A DICOM file-set of several resources whose DICOMDIR tells more."""
         return await self._download(call, self._of_arguments(call, _listed(call), media=True, extended=True))

@@ -7,7 +7,7 @@ from orthanctw.errors import EmptyAnswer, InexistentFile, InexistentItem, Unknow
 from orthanctw.interfaces import IIndex, IStorageArea
 from orthanctw.model import Attachment, Compression, MetadataValue, ResourceLevel
 from orthanctw.names import Names
-from orthanctw.rest.arguments import EXPAND, FILENAME
+from orthanctw.rest.arguments import EXPAND, FILENAME, IF_NONE_MATCH, RANGE
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import BINARY, TEXT, Argument, route
 from orthanctw.rest.ranges import file_reply
@@ -15,8 +15,6 @@ from orthanctw.rest.reply import DICOM, Headers, Reply, content_disposition, jso
 from orthanctw.rest.resources.browsing import level_of
 from orthanctw.rest.serialisers import attachment as attachment_json
 
-_IF_NONE_MATCH = Argument("If-None-Match", "string", "ETag of the version that the client has")
-_RANGE = Argument("Range", "string", "The part that is wanted, as bytes=FIRST-LAST")
 _NUMERIC = Argument("numeric", "flag", "Numbers instead of names")
 _FULL = Argument("full", "flag", "Names with their numbers")
 _LEVELS = tuple(level.plural for level in ResourceLevel)
@@ -76,7 +74,7 @@ class AttachedRoutes:
             return json_reply({name: value for name, _, value in items})
         return json_reply([number if numeric else name for name, number, _ in items])
 
-    @route("GET", *below(METADATA, "<name>"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
+    @route("GET", *below(METADATA, "<name>"), headers=(IF_NONE_MATCH,), answers=[TEXT])
     async def metadata_value(self, call: Call) -> Reply:
         """One value, as text."""
         number = self._names.metadata_number(call["name"])
@@ -109,7 +107,7 @@ class AttachedRoutes:
         attachment: Attachment = attachments[number]
         return attachment, tagged(call, versions.of_attachment(attachment).etag)
 
-    @route("GET", *below(ATTACHMENTS, "<name>"), headers=(_IF_NONE_MATCH,))
+    @route("GET", *below(ATTACHMENTS, "<name>"), headers=(IF_NONE_MATCH,))
     async def operations(self, call: Call) -> Reply:
         """What can be done with an attachment."""
         _, headers = await self._attachment(call)
@@ -119,7 +117,7 @@ class AttachedRoutes:
         "GET",
         *below(ATTACHMENTS, "<name>/data"),
         query=(FILENAME,),
-        headers=(_IF_NONE_MATCH, _RANGE),
+        headers=(IF_NONE_MATCH, RANGE),
         answers=[BINARY, DICOM],
     )
     async def data(self, call: Call) -> Reply:
@@ -130,7 +128,7 @@ class AttachedRoutes:
         "GET",
         *below(ATTACHMENTS, "<name>/compressed-data"),
         query=(FILENAME,),
-        headers=(_IF_NONE_MATCH, _RANGE),
+        headers=(IF_NONE_MATCH, RANGE),
         answers=[BINARY, DICOM],
     )
     async def compressed_data(self, call: Call) -> Reply:
@@ -157,31 +155,31 @@ class AttachedRoutes:
             self._storage, attachment, call, content_type, (*headers, disposition), raw=raw
         )
 
-    @route("GET", *below(ATTACHMENTS, "<name>/info"), headers=(_IF_NONE_MATCH,))
+    @route("GET", *below(ATTACHMENTS, "<name>/info"), headers=(IF_NONE_MATCH,))
     async def info(self, call: Call) -> Reply:
         """Sizes, digests and the name of the file."""
         attachment, headers = await self._attachment(call)
         return json_reply(attachment_json(attachment), headers=headers)
 
-    @route("GET", *below(ATTACHMENTS, "<name>/size"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
+    @route("GET", *below(ATTACHMENTS, "<name>/size"), headers=(IF_NONE_MATCH,), answers=[TEXT])
     async def size(self, call: Call) -> Reply:
         """Uncompressed size in bytes."""
         attachment, headers = await self._attachment(call)
         return text_reply(str(attachment.size), headers)
 
-    @route("GET", *below(ATTACHMENTS, "<name>/compressed-size"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
+    @route("GET", *below(ATTACHMENTS, "<name>/compressed-size"), headers=(IF_NONE_MATCH,), answers=[TEXT])
     async def compressed_size(self, call: Call) -> Reply:
         """Size on the disk in bytes."""
         attachment, headers = await self._attachment(call)
         return text_reply(str(attachment.compressed_size), headers)
 
-    @route("GET", *below(ATTACHMENTS, "<name>/md5"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
+    @route("GET", *below(ATTACHMENTS, "<name>/md5"), headers=(IF_NONE_MATCH,), answers=[TEXT])
     async def md5(self, call: Call) -> Reply:
         """MD5 of the uncompressed bytes."""
         attachment, headers = await self._attachment(call)
         return self._digest(attachment.md5, headers)
 
-    @route("GET", *below(ATTACHMENTS, "<name>/compressed-md5"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
+    @route("GET", *below(ATTACHMENTS, "<name>/compressed-md5"), headers=(IF_NONE_MATCH,), answers=[TEXT])
     async def compressed_md5(self, call: Call) -> Reply:
         """MD5 of the bytes on the disk."""
         attachment, headers = await self._attachment(call)
@@ -192,7 +190,7 @@ class AttachedRoutes:
             raise InexistentItem("StoreMD5ForAttachments is off")
         return text_reply(digest, headers)
 
-    @route("GET", *below(ATTACHMENTS, "<name>/is-compressed"), headers=(_IF_NONE_MATCH,), answers=[TEXT])
+    @route("GET", *below(ATTACHMENTS, "<name>/is-compressed"), headers=(IF_NONE_MATCH,), answers=[TEXT])
     async def is_compressed(self, call: Call) -> Reply:
         """1 when the file is compressed on the disk, else 0."""
         attachment, headers = await self._attachment(call)

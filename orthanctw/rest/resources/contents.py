@@ -15,7 +15,7 @@ from orthanctw.errors import OrthancError, ParameterOutOfRange
 from orthanctw.interfaces import ITranscoder
 from orthanctw.model import Attachment
 from orthanctw.remote import Outgoing
-from orthanctw.rest.arguments import FILENAME, LOSSY_QUALITY, TRANSCODE
+from orthanctw.rest.arguments import FILENAME, LOSSY_QUALITY, RANGE, TRANSCODE
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import JSON, Argument, route
 from orthanctw.rest.encoding import streamed
@@ -82,7 +82,7 @@ class ContentRoutes:
         "GET",
         "/instances/<id>/file",
         query=(FILENAME, TRANSCODE, LOSSY_QUALITY),
-        headers=(Argument("Accept", "string", "The form of the object", values=(DICOM, *_FORMS)),),
+        headers=(RANGE, Argument("Accept", "string", "The form of the object", values=(DICOM, *_FORMS))),
         answers=(DICOM, *_FORMS),
     )
     async def file(self, call: Call) -> Reply:

@@ -13,7 +13,7 @@ from orthanctw.jobs.kinds.archive import ZIP
 from orthanctw.jobs.kinds.sequence import SEQUENCE
 from orthanctw.jobs.record import JobRecord
 from orthanctw.model import JobState
-from orthanctw.rest.arguments import EXPAND, JOB, LIMIT, SINCE
+from orthanctw.rest.arguments import EXPAND, JOB, LIMIT, RANGE, SINCE
 from orthanctw.rest.call import Call, field
 from orthanctw.rest.declaration import TEXT, Argument, Body, route
 from orthanctw.rest.encoding import JsonEncoder
@@ -140,7 +140,7 @@ class JobRoutes:
             raise EmptyAnswer(400)
         return EMPTY_JSON
 
-    @route("GET", "/jobs/<id>/<key>", answers=[ZIP])
+    @route("GET", "/jobs/<id>/<key>", headers=[RANGE], answers=[ZIP])
     async def output(self, call: Call) -> Reply:
         """What a job has made."""
         output = await self._engine.output(self._job(call, InexistentItem()), call["key"])
