@@ -138,6 +138,7 @@ class TagTests(CreationCase):
                     {},
                 ],
                 "ProcedureCodeSequence": [],
+                "OverlayRows": "7",
                 "0010,0000": "12",
                 "TransferSyntaxUID": "1.2.840.10008.1.2.4.50",
             }
@@ -151,6 +152,7 @@ class TagTests(CreationCase):
         first, second = made.ReferencedImageSequence
         self.assertEqual(first.PurposeOfReferenceCodeSequence[0].CodeValue, "é")
         self.assertEqual((len(second), len(made.ProcedureCodeSequence)), (0, 0))
+        self.assertEqual(made[0x60000010].value, 7)
         self.assertNotIn(0x00100000, made)
         self.assertEqual(made.file_meta.TransferSyntaxUID, "1.2.840.10008.1.2.1")
 

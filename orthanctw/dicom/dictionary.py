@@ -150,6 +150,8 @@ class Dictionary:
             self._tags.setdefault(name, tag)
             if name.startswith(_RETIRED):
                 self._tags.setdefault(name.removeprefix(_RETIRED), tag)
+        for base, _, (_, name) in _REPEATERS:
+            self._tags.setdefault(name, base)
 
         # Bounded: tags and creators come from files.
         self._lookup = functools.lru_cache(maxsize=16384)(self._find)
