@@ -374,6 +374,8 @@ class Comparison:
             reason = next(known, "") or explain(old, new)
             if old == NO_XML:
                 reason = "keys that are no names in XML"
+            if isinstance(new, str) and "\r" in new and old == new.replace("\r\n", "\n").replace("\r", "\n"):
+                reason = "carriage returns survive XML"
             if isinstance(old, bytes) and isinstance(new, bytes) and new.rstrip(b" ") == old:
                 reason = "raw bytes are those of the file: surplus padding stays"
             if not reason:
