@@ -119,7 +119,7 @@ class Attaching:
 
         Raises UnknownResource without an attachment, InexistentFile or CorruptedFile when its file is not as it was.
         """
-        refused = ""
+        missing = ""
         while True:
             attachment = (await self._attachments(level, public_id)).get(number)
             if attachment is None:
@@ -130,10 +130,10 @@ class Attaching:
                 if await self._rewrite(level, public_id, attachment, compression):
                     return
             except InexistentFile:
-                # Its file may have been replaced before it was opened.
-                if refused == attachment.uuid:
+                # As in `verify`.
+                if missing == attachment.uuid:
                     raise
-                refused = attachment.uuid
+                missing = attachment.uuid
 
     async def _rewrite(
         self, level: ResourceLevel, public_id: str, attachment: Attachment, compression: Compression
@@ -161,13 +161,18 @@ class Attaching:
 
         Without ``StoreMD5ForAttachments`` nothing can be said for it.
         """
-        attachment = (await self._attachments(level, public_id)).get(number)
-        if attachment is None:
-            return False
-        try:
-            return await self._is_whole(attachment)
-        except (InexistentFile, CorruptedFile):
-            return False
+        seen = ""
+        while True:
+            attachment = (await self._attachments(level, public_id)).get(number)
+            if attachment is None or attachment.uuid == seen:
+                return False
+            try:
+                return await self._is_whole(attachment)
+            except CorruptedFile:
+                return False
+            except InexistentFile:
+                # Its file may have been replaced before it was opened.
+                seen = attachment.uuid
 
     async def _is_whole(self, attachment: Attachment) -> bool:
         raw = await self._storage.reader(attachment, raw=True)

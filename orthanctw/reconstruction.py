@@ -214,7 +214,7 @@ class Reconstruction:
             raise
         if made.uuid in removed:
             await self._storage.remove([made.uuid])
-        self._retirement.add([uuid for uuid in removed if uuid != made.uuid])
+        self._retirement.add(uuid for uuid in removed if uuid != made.uuid)
 
     def _item(
         self, public_id: str, attachment: Attachment, scanned: ScannedFile, extent: Extent, told: set[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -21,7 +21,7 @@ from orthanctw.threads import shield
 log = Logger(namespace="orthanctw.generic")
 #: Bytes that are copied at a time: whoever else wants the threads gets them in between.
 PIECE: Final = 1 << 20
-#: Seconds for which a replaced object stays on the disk.
+#: Seconds for which a replaced object stays on the disk, at least.
 _DELAY: Final = 60.0
 
 
@@ -58,22 +58,27 @@ class Retirement:
         self._removal = removal
         self._clock = clock
         self.delay = delay
-        self._waiting: set[IDelayedCall] = set()
+        #: What waits for its first, and for its last turn.
+        self._new: list[str] = []
+        self._old: list[str] = []
+        self._turn: IDelayedCall | None = None
         self._running: set[Deferred[None]] = set()
         self._is_stopped = False
 
-    def add(self, uuids: Sequence[str]) -> None:
-        """Remove these files later."""
-        if not uuids or self._is_stopped:
-            return
-        # The call is known to itself only once it has been made.
-        calls: list[IDelayedCall] = []
-        calls.append(self._clock.callLater(self.delay, self._remove, uuids, calls))
-        self._waiting.update(calls)
+    def add(self, uuids: Iterable[str]) -> None:
+        """Remove these files when `delay` seconds have passed, but not more than twice as many."""
+        self._new += uuids
+        self._schedule()
 
-    def _remove(self, uuids: Sequence[str], calls: list[IDelayedCall]) -> None:
-        self._waiting.difference_update(calls)
-        running: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(uuids))
+    def _schedule(self) -> None:
+        if self._turn is None and not self._is_stopped and (self._new or self._old):
+            self._turn = self._clock.callLater(self.delay, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        due, self._old, self._new = self._old, self._new, []
+        self._schedule()
+        running: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(due))
         self._running.add(running)
         running.addErrback(_failed)
         running.addCallback(partial(self._removed, running))
@@ -84,9 +89,9 @@ class Retirement:
     async def stop(self) -> None:
         """Remove nothing more, and wait for what is being removed."""
         self._is_stopped = True
-        for call in self._waiting:
-            call.cancel()
-        self._waiting.clear()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         while self._running:
             await shield(next(iter(self._running)))
 
