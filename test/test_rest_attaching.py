@@ -93,7 +93,7 @@ class MetadataTests(AttachingCase):
 
     async def test_own_metadata_of_the_server(self) -> None:
         """What the server writes itself, and what has no number of a user's, is forbidden."""
-        for name in ("0", "RemoteAET", "LastUpdate", "1023", "65536", "99999"):
+        for name in ("0", "RemoteAET", "LastUpdate", "1023", "65536", "99999999999", "-5"):
             self.assertEmpty(await self.write("PUT", f"{self.path}/metadata/{name}", "x"), 403)
             self.assertEmpty(await self.write("DELETE", f"{self.path}/metadata/{name}"), 403)
         for method in ("PUT", "DELETE"):
@@ -183,7 +183,7 @@ class AttachmentTests(AttachingCase):
     async def test_own_attachments_of_the_server(self) -> None:
         """Files of the server's own, unknown names and unknown resources are refused, and nothing is left of them."""
         before = self.files()
-        for name in ("dicom", "0", "1023", "65536"):
+        for name in ("dicom", "0", "1023", "65536", "99999999999", "-5"):
             self.assertEmpty(await self.write("PUT", f"{self.path}/attachments/{name}", "x"), 403)
             self.assertEmpty(await self.write("DELETE", f"{self.path}/attachments/{name}"), 403)
         for method in ("PUT", "DELETE"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from orthanctw.attaching import WRITABLE, Attaching
 from orthanctw.errors import BadFileFormat, EmptyAnswer, ParameterOutOfRange, RequestTooLarge
@@ -18,6 +19,8 @@ from orthanctw.versions import Version
 
 _IF_MATCH = Argument("If-Match", "string", "ETag of the version that the client has, which CheckRevisions demands")
 _ETAG = re.compile(r'\s*"?([0-9]{1,18})-([^"]*)"?\s*\Z')
+#: Numbers far out of the range of those that may be written.
+_FAR_NUMBER = re.compile(r"(-[0-9]+|[0-9]{6,})\Z")
 #: Bytes of the longest metadata: all that a resource has lie in its row, and are read together.
 _MAXIMUM_METADATA = 16 * 1024 * 1024
 
@@ -33,8 +36,11 @@ def expected_version(call: Call) -> Version | None:
     return Version(int(match[1]), match[2].strip())
 
 
-def _writable(number: int) -> int:
-    """403, empty, for what users may not write."""
+def _writable(name: str, number_of: Callable[[str], int]) -> int:
+    """The number of a name; 403, empty, for what users may not write."""
+    if _FAR_NUMBER.match(name):
+        raise EmptyAnswer(403)
+    number = number_of(name)
     if number not in WRITABLE:
         raise EmptyAnswer(403)
     return number
@@ -58,7 +64,7 @@ class AttachingRoutes:
     )
     async def set_metadata(self, call: Call) -> Reply:
         """Write metadata of the user's own."""
-        number = _writable(self._names.metadata_number(call["name"]))
+        number = _writable(call["name"], self._names.metadata_number)
         expected = expected_version(call)
         content = await call.content()
         if len(content) > _MAXIMUM_METADATA:
@@ -73,7 +79,7 @@ class AttachingRoutes:
     @route("DELETE", *below(METADATA, "<name>"), headers=(_IF_MATCH,), answers=[TEXT])
     async def delete_metadata(self, call: Call) -> Reply:
         """Remove metadata of the user's own."""
-        number = _writable(self._names.metadata_number(call["name"]))
+        number = _writable(call["name"], self._names.metadata_number)
         await self._attaching.delete_metadata(level_of(call), call["id"], number, expected_version(call))
         return EMPTY
 
@@ -87,14 +93,14 @@ class AttachingRoutes:
     )
     async def attach(self, call: Call) -> Reply:
         """Add an attachment of the user's own, or replace it."""
-        number = _writable(self._names.attachment_number(call["name"]))
+        number = _writable(call["name"], self._names.attachment_number)
         version = await self._attaching.attach(level_of(call), call["id"], number, call.body, expected_version(call))
         return Reply(EMPTY_JSON.body, PLAIN_JSON, headers=(("ETag", version.etag),))
 
     @route("DELETE", *below(ATTACHMENTS, "<name>"), headers=(_IF_MATCH,), answers=[TEXT])
     async def detach(self, call: Call) -> Reply:
         """Remove an attachment of the user's own."""
-        number = _writable(self._names.attachment_number(call["name"]))
+        number = _writable(call["name"], self._names.attachment_number)
         await self._attaching.detach(level_of(call), call["id"], number, expected_version(call))
         return EMPTY
 
