@@ -229,7 +229,7 @@ class IIndex(Interface):
     def resource_statistics(level: ResourceLevel, public_id: str) -> Deferred[Statistics | None]:
         """Numbers below one resource; None when it is unknown."""
 
-    # Search. Constraints on normalised values may let too many through, never too few: the finder compares the real ones.
+    # Search. Constraints on normalised values may let too many through, never too few: the finder compares real ones.
     def candidates(level: ResourceLevel, constraints: Sequence[Constraint]) -> Deferred[list[Resource]]:
         """Resources for which every constraint holds, on their own or an ancestor's search tags, as they were added."""
 

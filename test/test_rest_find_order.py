@@ -379,7 +379,7 @@ class CountTests(FindCase):
             ({"Level": "Study"}, 8),
             ({"Query": {}}, 8),
             ({"Level": "x", "Query": {}}, 3),
-            ({"Level": "Study", "Query": {}, "Full": 1}, 8),
+            ({"Level": "Study", "Query": {}, "Full": 1}, 15),
             ({"Level": "Study", "Query": {}, "LabelsConstraint": "x"}, 8),
             ({"Level": "Study", "Query": {"StudyInstanceUID": "*"}}, 3),
             ([], 8),

@@ -14,15 +14,21 @@ _COLUMNS: Final = {
     (ResourceLevel.INSTANCE, int(MetadataType.INDEX_IN_SERIES)): "in_series",
     (ResourceLevel.SERIES, int(MetadataType.EXPECTED_NUMBER_OF_INSTANCES)): "in_series",
 }
+#: What of the table `resources` orders need.
+COLUMNS: Final = "id, in_series, last_update"
 #: Bytes of a value that are looked at for a number.
 _NUMBER_BYTES: Final = 32
 
 
-def order_value(key: OrderKey, row: str) -> str:
-    """The expression of what `key` orders by, of the resource whose row number is the expression `row`; or NULL."""
+def order_value(key: OrderKey, row: str, columns: str = "") -> str:
+    """The expression of what `key` orders by, of the resource whose row number is the expression `row`; or NULL.
+
+    `columns` is a table that has `COLUMNS` of that resource.
+    """
     column = _column(key)
     if column is not None:
-        return _number(f"(SELECT o.{column} FROM resources o WHERE o.id = {row})", key.form)
+        value = f"{columns}.{column}" if columns else f"(SELECT o.{column} FROM resources o WHERE o.id = {row})"
+        return _number(value, key.form)
     if key.is_identifier and key.tag is not None:
         # A value of several parts is there as a whole, and by each part.
         whole = (
@@ -58,13 +64,14 @@ def _from_details(column: str, start: str, end: str, row: str, form: OrderForm) 
 
     It is compared as it is written there, which differs for quotation marks only.
     """
-    begin = f"instr(o.{column}, {_blob(start)})"
-    cut = f"substr(o.{column}, {begin} + {len(start)}"
+    # NULL where it is not there, and so is all that is made of it.
+    begin = f"nullif(instr(o.{column}, {_blob(start)}), 0) + {len(start)}"
     if form is OrderForm.TEXT:
-        text = f"substr({cut}), 1, instr({cut}), {_blob(end)}) - 1)"
+        behind = f"substr(o.{column}, {begin})"
+        value = f"substr({behind}, 1, instr({behind}, {_blob(end)}) - 1)"
     else:
-        text = _number(f"CAST({cut}, {_NUMBER_BYTES}) AS TEXT)", form)
-    return f"(SELECT CASE WHEN {begin} THEN {text} END FROM details o WHERE o.id = {row})"
+        value = _number(f"(CAST(substr(o.{column}, {begin}, {_NUMBER_BYTES}) AS TEXT))", form)
+    return f"(SELECT {value} FROM details o WHERE o.id = {row})"
 
 
 def _blob(text: str) -> str:
@@ -75,4 +82,6 @@ def _number(value: str, form: OrderForm) -> str:
     if form is OrderForm.TEXT:
         return value
     kind = "INTEGER" if form is OrderForm.INTEGER else "REAL"
+    if not value.startswith("("):
+        return f"CASE WHEN {value} GLOB '[-+.0-9]*' THEN CAST({value} AS {kind}) END"
     return f"(SELECT CASE WHEN n GLOB '[-+.0-9]*' THEN CAST(n AS {kind}) END FROM (SELECT {value} AS n))"

@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from orthanctw.errors import ParameterOutOfRange
-from orthanctw.index.ordering import order_terms, order_value
+from orthanctw.index.ordering import COLUMNS, order_terms, order_value
 from orthanctw.index.queries import list_ids, list_resources, resources_of_rows
 from orthanctw.index.rows import RESOURCE_COLUMNS, RESOURCE_JOINS, json_list, resource_from_row, tag_key
 from orthanctw.lookups import LabelsConstraint, LookedUp, Lookup, OrderForm, OrderKey
@@ -40,6 +40,8 @@ class _Tables:
     def __init__(self, start: ResourceLevel, source: str, parameters: Sequence[object] = ()) -> None:
         #: What goes before the statement.
         self.prefix = ""
+        #: Whether `source` has `COLUMNS`.
+        self.has_columns = False
         #: Expressions of keys of an order that `source` has already.
         self.order_values: dict[OrderKey, str] = {}
         self._tables = [source]
@@ -60,6 +62,10 @@ class _Tables:
             self._tables.append(f"resources r{lower} ON r{lower}.parent = {self._rows[ResourceLevel(lower - 1)]}")
             self._rows[ResourceLevel(lower)] = f"r{lower}.id"
         return self._rows[level]
+
+    def order_value(self, key: OrderKey) -> str:
+        """The expression of what a key orders by."""
+        return order_value(key, self.row(key.level), "s0" if self.has_columns and key.level == self._start else "")
 
     def test(self, test: str, *parameters: object) -> None:
         self._tests.append(test)
@@ -144,7 +150,7 @@ def _rows_of(
     """A page of the rows of `tables`, in the order of the `lookup`; `walk` is a term that goes before it."""
     keys = lookup.order[1:] if walk else lookup.order
     known = tables.order_values
-    values = [known[key] if key in known else order_value(key, tables.row(key.level)) for key in keys]
+    values = [known[key] if key in known else tables.order_value(key) for key in keys]
     row = tables.row(lookup.level)
     inner = tables.select(
         f"{row} AS id", rest=f" ORDER BY {walk}{order_terms(keys, values)}{row} LIMIT ? OFFSET ?"
@@ -186,7 +192,7 @@ def _walk(connection: sqlite3.Connection, lookup: Lookup, column: str) -> list[A
         if not page and lookup.since:
             tables = tables_of_walk()
             (have,) = connection.execute(tables.select("COUNT(*)"), tables.parameters).fetchone()
-        rest = _everything(lookup)
+        rest = _everything(lookup.level)
         rest.test("NOT EXISTS (SELECT 1 FROM search w WHERE w.resource = s0.id AND w.tag = ?)", number)
         _test_labels(rest, lookup, rest.row(lookup.level))
         without = attrs.evolve(lookup, order=lookup.order[1:])
@@ -240,13 +246,12 @@ def _by_labels(lookup: Lookup) -> _Tables:
     return tables
 
 
-def _everything(lookup: Lookup) -> _Tables:
-    return _Tables(lookup.level, f"{_level_source(lookup.level)} s0")
-
-
-def _level_source(level: ResourceLevel) -> str:
+def _everything(level: ResourceLevel) -> _Tables:
     # The index of levels leaves out instances, which are most of the rows.
-    return f"(SELECT id FROM resources WHERE level = {int(level)}{' AND level < 4' if level < 4 else ''})"
+    narrowing = " AND level < 4" if level < 4 else ""
+    tables = _Tables(level, f"(SELECT {COLUMNS} FROM resources WHERE level = {int(level)}{narrowing}) s0")
+    tables.has_columns = True
+    return tables
 
 
 def _by_scope(lookup: Lookup) -> _Tables:
@@ -258,7 +263,7 @@ def _by_scope(lookup: Lookup) -> _Tables:
     upper = [key for key in lookup.order if key.level < lookup.level]
     start = max((key.level for key in upper), default=lookup.level if scope is None else scope.level)
     if scope is None:
-        top = _Tables(start, f"{_level_source(start)} s0")
+        top = _everything(start)
     else:
         start = max(start, scope.level)
         top = _Tables(scope.level, "(SELECT value AS id FROM json_each(?)) s0", (json_list(scope.rows),))
@@ -266,7 +271,7 @@ def _by_scope(lookup: Lookup) -> _Tables:
         return top
     names = {key: f"s0.v{number}" for number, key in enumerate(upper)}
     row = top.row(start)
-    columns = "".join(f", {order_value(key, top.row(key.level))} AS v{number}" for number, key in enumerate(upper))
+    columns = "".join(f", {top.order_value(key)} AS v{number}" for number, key in enumerate(upper))
     tables = _Tables(start, "k s0", top.parameters)
     tables.prefix = f"WITH k AS MATERIALIZED ({top.select(f'{row} AS id{columns}')}) "
     tables.order_values = names

@@ -262,8 +262,9 @@ class Performance:
         "StorageAccessOnFind",
         member(StorageAccess),
         "Always",
-        LATER,
+        ACCEPTED,
         "Whether a search may read files: to compare and answer, to answer only, or never",
+        reason="no search reads files: the index has their headers",
     )
     malloc_arena_max: int = option(
         "MallocArenaMax",

@@ -8,7 +8,7 @@ from typing import Any, Final
 from orthanctw.catalog import CONTENT_NAMES, EXPANDED, Catalog, Wanted
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.jsonforms import TagFormat
-from orthanctw.errors import BadRequest, ParameterOutOfRange
+from orthanctw.errors import BadFileFormat, BadRequest, ParameterOutOfRange
 from orthanctw.finder import Find, Finder
 from orthanctw.lookups import LabelsConstraint, OrderForm
 from orthanctw.matching import metadata_predicate, parse_path, query_conditions
@@ -28,6 +28,7 @@ _PARENTS: Final = {
 _ORDER_TYPES: Final = {
     f"{kind}{form.value}": (kind, form) for kind in ("DicomTag", "Metadata") for form in OrderForm
 }
+_CONSTRAINTS: Final = {constraint.value: constraint for constraint in LabelsConstraint}
 _DIRECTIONS: Final = {"ASC": False, "DESC": True}
 _FORMATS: Final = {"Full": TagFormat.FULL, "Short": TagFormat.SHORT, "Simplify": TagFormat.SIMPLIFY}
 #: Keys of an order; the database counts terms, and one of the first decides.
@@ -46,7 +47,7 @@ _CRITERIA: Final = (
         "LabelsConstraint",
         "string",
         "Which of the labels a resource must bear; None without labels: no label at all",
-        values=tuple(constraint.value for constraint in LabelsConstraint),
+        values=tuple(_CONSTRAINTS),
     ),
     *(Argument(name, "string", "Identifier of a resource to stay below") for name in _PARENTS),
     Argument("CaseSensitive", "boolean", "Whether upper and lower case differ"),
@@ -83,7 +84,7 @@ class SearchRoutes:
     @route("POST", "/tools/find", body=_FIND)
     async def find(self, call: Call) -> Reply:
         """Find resources."""
-        body = await call.json_object()
+        body = await _body(call)
         find, wanted = self._find(body), _wanted(body, self._catalog.dictionary)
         ids = await self._finder.find(find)
         if wanted is None:
@@ -97,7 +98,7 @@ class SearchRoutes:
     @route("POST", "/tools/count-resources", body=Body(fields=_CRITERIA))
     async def count(self, call: Call) -> Reply:
         """Count what a search would find."""
-        body = await call.json_object()
+        body = await _body(call)
         if field(body, "CaseSensitive", bool, False):
             raise ParameterOutOfRange("Counting does not mind the case")
         find = self._find(body)
@@ -121,8 +122,8 @@ class SearchRoutes:
         since, limit = field(body, "Since", int, 0), field(body, "Limit", int, 0)
         if since < 0 or limit < 0:
             raise ParameterOutOfRange("Since and Limit cannot be negative")
-        constraint = field(body, "LabelsConstraint", str, LabelsConstraint.ALL.value)
-        if constraint not in LabelsConstraint._value2member_map_:
+        constraint = _CONSTRAINTS.get(field(body, "LabelsConstraint", str, LabelsConstraint.ALL.value))
+        if constraint is None:
             raise BadRequest("Unknown LabelsConstraint")
         metadata = field(body, "MetadataQuery", dict, {})
         if not all(isinstance(value, str) for value in metadata.values()):
@@ -137,7 +138,7 @@ class SearchRoutes:
             ),
             parents=tuple((level, field(body, name, str, "")) for name, level in _PARENTS.items() if name in body),
             labels=tuple(strings(body, "Labels")),
-            labels_constraint=LabelsConstraint(constraint),
+            labels_constraint=constraint,
             order=tuple(self._sort_key(item) for item in _order(body)),
             since=since,
             limit=limit,
@@ -158,6 +159,14 @@ class SearchRoutes:
         return SortKey(path=path, form=form, descending=_DIRECTIONS[direction])
 
 
+async def _body(call: Call) -> dict[str, Any]:
+    """The JSON object of a request; BadRequest for whatever else it is."""
+    try:
+        return await call.json_object()
+    except BadFileFormat as e:
+        raise BadRequest(e.details) from e
+
+
 def _order(body: Mapping[str, Any]) -> list[Any]:
     order: list[Any] = field(body, "OrderBy", list, [])
     if len(order) > _MAXIMUM_KEYS:
@@ -168,7 +177,7 @@ def _order(body: Mapping[str, Any]) -> list[Any]:
 def _format(body: Mapping[str, Any]) -> TagFormat:
     wanted = TagFormat.SIMPLIFY
     for name, candidate in _FORMATS.items():
-        if field(body, name, bool, False):
+        if field(body, name, bool, False, BadFileFormat):
             wanted = candidate
     return wanted
 
