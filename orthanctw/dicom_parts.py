@@ -16,6 +16,7 @@ from orthanctw.dicom.scp.move import MoveService
 from orthanctw.dicom.scp.server import DicomServer
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.kinds.store import STORE, store_parameters
+from orthanctw.metrics_parts import publish_operations
 from orthanctw.querying import Querying
 from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import StoredObject
@@ -27,15 +28,20 @@ if TYPE_CHECKING:
 def build_dicom(parts: Parts, reactor: Any) -> DicomServer:
     """The listening side of DICOM."""
     options = parts.settings.dicom
+    operations = DeferredSemaphore(max(1, options.dicom_threads_count))
+    publish_operations(parts, operations)
     services = Services(
         acceptance=parts.acceptance,
         ingest=parts.ingest,
         limits=parts.body_limits,
-        operations=DeferredSemaphore(max(1, options.dicom_threads_count)),
+        operations=operations,
         queries=DeferredSemaphore(max(1, options.dicom_threads_count)),
         retrievals=DeferredSemaphore(max(1, options.dicom_threads_count)),
         maximum_length=options.maximum_pdu_length,
         metrics=parts.metrics,
+        durations=parts.metrics.durations(
+            "orthanctw_dicom_operation_seconds", "Work on requests of DICOM associations", ["operation"]
+        ),
         services=_services(parts),
     )
     return DicomServer(

@@ -48,6 +48,9 @@ class LogLevels:
 
     def __init__(self, levels: Mapping[str, str] | None = None) -> None:
         self._shown = dict.fromkeys(CATEGORIES, 0)
+        #: Events since the start, shown or not.
+        self.errors = 0
+        self.warnings = 0
         for category, level in (levels or {}).items():
             if category == "*":
                 self.set_all(level)
@@ -71,6 +74,12 @@ class LogLevels:
     def overall(self) -> str:
         """The level of ``/tools/log-level``: the one of the generic category."""
         return self.get("generic")
+
+    def count(self, event: LogEvent) -> None:
+        """Note that something was logged."""
+        level = event.get("log_level")
+        self.errors += level in (LogLevel.error, LogLevel.critical)
+        self.warnings += level is LogLevel.warn
 
     def shows(self, event: LogEvent) -> bool:
         """Whether an event is written."""
@@ -99,6 +108,7 @@ class LineObserver:
         self._levels = levels
 
     def __call__(self, event: LogEvent) -> None:
+        self._levels.count(event)
         if not self._levels.shows(event):
             return
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)

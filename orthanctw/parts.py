@@ -38,8 +38,9 @@ from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
 from orthanctw.jobs.kinds.store import store_kind
 from orthanctw.log import LogLevels
 from orthanctw.metrics import Metrics
+from orthanctw.metrics_parts import publish_metrics
 from orthanctw.modalities import Modalities
-from orthanctw.model import Compression, JobState, Origin
+from orthanctw.model import Compression, Origin
 from orthanctw.names import Names
 from orthanctw.pictures import Pictures
 from orthanctw.processes import ProcessPool
@@ -60,13 +61,6 @@ from orthanctw.uploads import UploadLimits, Uploads
 DATABASE = "orthanctw.db"
 #: Seconds that the associations of a C-MOVE stay open: they end with it.
 _WHOLE_MOVE = 3600.0
-_JOB_METRICS = {
-    "orthanc_jobs_pending": (JobState.PENDING,),
-    "orthanc_jobs_running": (JobState.RUNNING,),
-    "orthanc_jobs_total_completed": (JobState.SUCCESS, JobState.FAILURE),
-    "orthanc_jobs_total_failed": (JobState.FAILURE,),
-    "orthanc_jobs_total_success": (JobState.SUCCESS,),
-}
 
 
 def index_folder(settings: Settings) -> str:
@@ -96,7 +90,7 @@ class Parts:
         self._reactor = reactor
         self.wall_clock = wall_clock
         own, storage = settings.orthanctw, settings.storage
-        self._storage_pool = NamedPool(reactor, "storage", own.storage_threads)
+        self.storage_pool = NamedPool(reactor, "storage", own.storage_threads)
         self.encoder_pool = NamedPool(reactor, "json", 1)
         self.metrics = Metrics(wall_clock, settings.general.metrics_enabled)
         self.caches = Caches.of_megabytes(
@@ -108,10 +102,11 @@ class Parts:
         storage_area = FilesystemStorage if storage.store_dicom else IndexOnlyStorage
         self.storage = storage_area(
             storage.storage_directory,
-            self._storage_pool,
+            self.storage_pool,
             sync=storage.sync_storage_area,
             md5=storage.store_md5_for_attachments,
             cache=self.caches.storage,
+            metrics=self.metrics,
         )
         self._index_folder = index_folder(settings)
         self.index = SqliteIndex(
@@ -136,6 +131,7 @@ class Parts:
         self.dicom = build_dicom(self, reactor)
         self.api = build_api(self, reactor, levels, shut_down, reset)
         self.site = OrthancSite(http_options(self, settings), self.api.render, self.api.fail, reactor)
+        publish_metrics(self, reactor, levels)
 
     def _build_domain(self) -> None:
         settings = self.settings
@@ -244,13 +240,13 @@ class Parts:
         )
         transcoder = CodecTranscoder(
             self.processes,
-            self._storage_pool,
-            NativeTranscoder(self._storage_pool, self.dictionary),
+            self.storage_pool,
+            NativeTranscoder(self.storage_pool, self.dictionary),
             self.storage.spool_path,
             quality=self.settings.transcoding.dicom_lossy_transcoding_quality,
             threshold=own.spool_threshold_kb * 1024,
         )
-        self.transcoder = KeepingTranscoder(transcoder, self.caches.transcoder, self._storage_pool)
+        self.transcoder = KeepingTranscoder(transcoder, self.caches.transcoder, self.storage_pool)
 
     def _build_conversion(self) -> Conversion | None:
         """None unless received objects are to be transcoded. Raises ConfigurationError."""
@@ -301,7 +297,7 @@ class Parts:
         )
         self.shelf = Shelf(self.storage, options.media_archive_size)
         operations = Operations(self.ingest, self.removal, self.index, self.names, self.attaching)
-        engine = JobsEngine(
+        return JobsEngine(
             self.index,
             [
                 sequence_kind(operations),
@@ -316,9 +312,7 @@ class Parts:
             is_saving=options.save_jobs,
             notify=self.events.publish_job,
         )
-        for name, states in _JOB_METRICS.items():
-            self.metrics.gauge(name, partial(engine.count, *states))
-        return engine
+
 
 def dictionary_of(settings: Settings) -> Dictionary:
     """The dictionary with what the configuration adds."""

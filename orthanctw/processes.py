@@ -230,7 +230,7 @@ class ProcessPool:
         self._reactor = reactor
         # Beyond the time limit of ours: it is for children whose server is gone.
         self._arguments = [sys.executable, "-P", *program, str(memory), str(int(timeout) + 10)]
-        self._size = size
+        self.size = size
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
         #: Killed or told to end, not yet gone.
@@ -330,7 +330,7 @@ class ProcessPool:
 
     def _pump(self) -> None:
         """Give requests to children, as many as there may be."""
-        while self._waiting and (self._idle or len(self._busy) < self._size):
+        while self._waiting and (self._idle or len(self._busy) < self.size):
             request = next(iter(self._waiting))
             del self._waiting[request]
             try:

@@ -15,6 +15,7 @@ from orthanctw.contents import Contents
 from orthanctw.creation import Creation, CreationOptions
 from orthanctw.fileexport import FileExport
 from orthanctw.log import LogLevels
+from orthanctw.metrics_parts import measurement
 from orthanctw.queries import QueryArchive
 from orthanctw.rest.app import RestApi
 from orthanctw.rest.authentication import Authenticator
@@ -32,6 +33,7 @@ from orthanctw.rest.resources.creation import CreationRoutes
 from orthanctw.rest.resources.images import ImageRoutes
 from orthanctw.rest.resources.jobs import JobRoutes
 from orthanctw.rest.resources.labels import LabelRoutes
+from orthanctw.rest.resources.metrics import MetricsRoutes
 from orthanctw.rest.resources.missing import MissingRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
 from orthanctw.rest.resources.queries import QueryRoutes
@@ -89,6 +91,7 @@ def build_api(
             utf8=settings.http.zip_use_utf8,
             is_streaming=settings.http.synchronous_zip_stream,
         ),
+        MetricsRoutes(parts.metrics, measurement(parts)),
         *_network_routes(parts, submission),
         MissingRoutes(),
     ]
@@ -114,17 +117,6 @@ def _content_routes(parts: Parts) -> list[object]:
     return [ContentRoutes(parts.catalog, contents, views, parts.transcoder), ViewRoutes(parts.catalog, views)]
 
 
-def _file_export(parts: Parts) -> FileExport | None:
-    settings = parts.settings
-    if not settings.security.rest_api_write_to_file_system_enabled:
-        return None
-    return FileExport(
-        parts.index,
-        parts.storage,
-        [path for path in (settings.storage.storage_directory, settings.storage.index_directory) if path],
-    )
-
-
 def _creation(parts: Parts) -> Creation:
     options, own = parts.settings.dicom, parts.settings.orthanctw
     return Creation(
@@ -142,6 +134,17 @@ def _creation(parts: Parts) -> Creation:
             # Some are stored while others are decoded.
             at_once=2 * (own.codec_processes or os.cpu_count() or 1),
         ),
+    )
+
+
+def _file_export(parts: Parts) -> FileExport | None:
+    settings = parts.settings
+    if not settings.security.rest_api_write_to_file_system_enabled:
+        return None
+    return FileExport(
+        parts.index,
+        parts.storage,
+        [path for path in (settings.storage.storage_directory, settings.storage.index_directory) if path],
     )
 
 

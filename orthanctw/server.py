@@ -83,7 +83,7 @@ class Server(Parts):
         """Start everything, the ports last. What was started is stopped again when a step fails."""
         started: list[Callable[[], Awaitable[object]]] = []
         try:
-            self._storage_pool.start()
+            self.storage_pool.start()
             self.encoder_pool.start()
             started.append(self._stop_pools)
             await self.storage.open()
@@ -210,7 +210,7 @@ class Server(Parts):
         log.warn("The server has stopped")
 
     async def _stop_pools(self) -> None:
-        await self._storage_pool.stop()
+        await self.storage_pool.stop()
         await self.encoder_pool.stop()
 
     def reload(self, settings: Settings) -> list[str]:

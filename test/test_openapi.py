@@ -29,7 +29,7 @@ MISSING: Final = {
 }
 #: What is being made.
 UNDER_WAY: Final = {
-    "system": r"\w+ /tools/(metrics|metrics-prometheus|default-encoding|dicom-conformance)|GET /plugins.*",
+    "system": r"\w+ /tools/(default-encoding|dicom-conformance)|GET /plugins.*",
 }
 
 

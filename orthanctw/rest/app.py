@@ -59,6 +59,7 @@ class RestApi:
         self.stopping = False
         self.active = 0
         self._metrics = metrics
+        self._durations = metrics.durations("orthanctw_http_request_seconds", "Work on HTTP requests", ["method"])
         self._clock = clock
         self._encoder = encoder
         self._describe_errors = describe_errors
@@ -145,7 +146,7 @@ class RestApi:
         started = self._clock()
         work = Deferred.fromCoroutine(handler(call))
         self.active += 1
-        work.addBoth(self._finished, started)
+        work.addBoth(self._finished, started, call.method)
         left: list[bool] = []
         work.addCallback(_unless_left, left)
         try:
@@ -157,9 +158,11 @@ class RestApi:
             raise EmptyAnswer(400 if call.method == "POST" else 404)
         return await self._encoder.as_xml(reply) if wants_xml(call) else reply
 
-    def _finished(self, result: _T, started: float) -> _T:
+    def _finished(self, result: _T, started: float, method: str) -> _T:
         self.active -= 1
-        self._metrics.set("orthanc_rest_api_duration_ms", (self._clock() - started) * 1000)
+        elapsed = self._clock() - started
+        self._metrics.peak("orthanc_rest_api_duration_ms", elapsed * 1000)
+        self._durations.observe(elapsed, method)
         return result
 
     async def dispatch(self, call: Call) -> Reply:

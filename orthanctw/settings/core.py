@@ -75,7 +75,7 @@ class General:
     stable_age: int = option(
         "StableAge", seconds, 60, WORKS, "A resource is stable when nothing has arrived for it during this time"
     )
-    metrics_enabled: bool = option("MetricsEnabled", boolean, True, LATER, "Collect the figures of `/tools/metrics`")
+    metrics_enabled: bool = option("MetricsEnabled", boolean, True, WORKS, "Collect the figures of `/tools/metrics`")
     deidentify_logs: bool = option("DeidentifyLogs", boolean, True, LATER, "Keep patients' data out of the logs")
     deidentify_logs_dicom_version: str = option(
         "DeidentifyLogsDicomVersion",

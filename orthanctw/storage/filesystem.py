@@ -9,6 +9,7 @@ import mmap
 import os
 import secrets
 import stat
+import time
 import uuid as uuid_module
 from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
@@ -23,6 +24,7 @@ from orthanctw.caches import Cache
 from orthanctw.errors import ConfigurationError, InexistentFile
 from orthanctw.identifiers import is_uuid
 from orthanctw.interfaces import IBlockingReader, IReader, ISpool, IStorageArea
+from orthanctw.metrics import Metrics
 from orthanctw.model import Attachment, Compression
 from orthanctw.storage.compression import CHUNK, compress
 from orthanctw.storage.folders import FolderSyncs, make_folders
@@ -86,6 +88,8 @@ class FilesystemStorage:
         ``StoreMD5ForAttachments``.
     cache : Cache of bytes, optional
         For the content of files that are small, or compressed on the disk.
+    metrics : Metrics, optional
+        Are told what is read and written.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class FilesystemStorage:
         sync: bool = True,
         md5: bool = True,
         cache: Cache[bytes] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.root = root
         self._pool = pool
@@ -103,6 +108,7 @@ class FilesystemStorage:
         self._folders = FolderSyncs(enabled=sync)
         self._md5 = md5
         self._cache: Cache[bytes] = Cache(0) if cache is None else cache
+        self._metrics = Metrics(time.time, enabled=False) if metrics is None else metrics
         self._names = _Names(self._make_folder)
         self._lock_fd = -1
         self._spool = os.path.join(root, SPOOL_FOLDER)
@@ -204,6 +210,12 @@ class FilesystemStorage:
         return self._pool.call(self.create_blocking, data, content_type, compression)
 
     def create_blocking(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
+        with self._metrics.timed("orthanc_storage_create_duration_ms"):
+            attachment = self._create(data, content_type, compression)
+        self._metrics.add("orthanc_storage_written_bytes", attachment.compressed_size)
+        return attachment
+
+    def _create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
         try:
             uuid = self._names.next()
             if not isinstance(data, bytes):
@@ -315,6 +327,12 @@ class FilesystemStorage:
     def _file(
         self, attachment: Attachment, offset: int = 0, length: int | None = None, raw: bool = False
     ) -> FileReader:
+        with self._metrics.timed("orthanc_storage_read_duration_ms"):
+            reader = self._open(attachment, offset, length, raw)
+        self._metrics.add("orthanc_storage_read_bytes", reader.remaining)
+        return reader
+
+    def _open(self, attachment: Attachment, offset: int, length: int | None, raw: bool) -> FileReader:
         return open_reader(self.path(attachment.uuid), self._pool.call, attachment, offset, length, raw)
 
     def _is_cacheable(self, attachment: Attachment) -> bool:
@@ -379,7 +397,8 @@ class FilesystemStorage:
         gone = []
         for uuid in uuids:
             try:
-                os.unlink(self.path(uuid))
+                with self._metrics.timed("orthanc_storage_remove_duration_ms"):
+                    os.unlink(self.path(uuid))
             except FileNotFoundError:
                 pass
             except OSError as e:

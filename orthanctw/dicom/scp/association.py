@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol
@@ -33,7 +34,7 @@ from orthanctw.dicom.upper.pdus import (
 from orthanctw.dicom.upper.protocol import UpperLayer
 from orthanctw.errors import DIMSE_CANNOT_UNDERSTAND, OrthancError
 from orthanctw.ingest import Ingest
-from orthanctw.metrics import Metrics
+from orthanctw.metrics import Durations, Metrics
 from orthanctw.model import Origin, OriginKind
 
 log = Logger(namespace="orthanctw.dicom")
@@ -46,6 +47,14 @@ _OPERATIONS: Final = {
     dimse.C_FIND_RQ: Operation.FIND,
     dimse.C_MOVE_RQ: Operation.MOVE,
     dimse.C_GET_RQ: Operation.GET,
+}
+
+#: Operations of which the duration is measured, by their names in metrics.
+_DURATIONS: Final = {
+    dimse.C_STORE_RQ: "store_dicom",
+    dimse.C_FIND_RQ: "find_scp",
+    dimse.C_MOVE_RQ: "move_scp",
+    dimse.C_GET_RQ: "get_scp",
 }
 
 # Rejections (PS3.8 table 9-21): result, source, reason.
@@ -70,6 +79,7 @@ class Services:
     operations: DeferredSemaphore
     maximum_length: int
     metrics: Metrics
+    durations: Durations
     queries: DeferredSemaphore
     retrievals: DeferredSemaphore
     services: Mapping[int, Service] = attrs.field(factory=dict)
@@ -334,6 +344,7 @@ class Association:
         command = message.command
         exchange = Exchange(self, message.context_id, self._contexts[message.context_id], command, message.sink)
         self._current = exchange
+        started = time.monotonic()
         try:
             async with _Turn(self._semaphore(command.field)):
                 outcome = await self._carry_out(message, exchange)
@@ -344,6 +355,7 @@ class Association:
             outcome = Outcome(status=DIMSE_CANNOT_UNDERSTAND, comment="Internal error")
         finally:
             self._current = None
+            self._measure(command.field, time.monotonic() - started)
         if outcome.status:
             log.info(
                 "Request answered by status {status:#06x}: {comment}", status=outcome.status, comment=outcome.comment
@@ -351,6 +363,12 @@ class Association:
         await exchange.respond(
             outcome.status, comment=outcome.comment, counters=outcome.counters, identifier=outcome.identifier
         )
+
+    def _measure(self, field: int, seconds: float) -> None:
+        name = _DURATIONS.get(field)
+        if name is not None:
+            self._services.metrics.peak(f"orthanc_{name}_duration_ms", seconds * 1000)
+            self._services.durations.observe(seconds, name)
 
     def _semaphore(self, field: int) -> DeferredSemaphore:
         if field in (dimse.C_MOVE_RQ, dimse.C_GET_RQ):
