@@ -134,10 +134,11 @@ class NewServerTests(RestCase):
         """What has not grown for its time becomes stable, and the log says so."""
         await self.restart(StableAge=1)
         (upload, *_) = await self.fill()
-        while not (await self.client.json(f"/patients/{upload['ParentPatient']}"))["IsStable"]:
-            pass
-        page = await self.client.json("/changes?type=StablePatient;StableStudy;StableSeries")
-        self.assertIn(upload["ParentPatient"], [change["ID"] for change in page["Changes"]])
+        stable: list[str] = []
+        while upload["ParentPatient"] not in stable:
+            page = await self.client.json("/changes?type=StablePatient;StableStudy;StableSeries")
+            stable = [change["ID"] for change in page["Changes"]]
+        self.assertTrue((await self.client.json(f"/patients/{upload['ParentPatient']}"))["IsStable"])
 
     async def test_exports(self) -> None:
         """An entry of the exports has the DICOM identifiers of its level; pages as for changes."""
