@@ -1,38 +1,28 @@
-"""Contracts between the layers (level 1). Imports only values.
-
-Every method that returns a `Deferred` may fail with an `orthanctw.errors.OrthancError`; anything else is a defect.
-"""
+"""The contract of the database of resources."""
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
-from zope.interface import Attribute, Interface
+from zope.interface import Interface
 
 from orthanctw.lookups import LookedUp, Lookup
 from orthanctw.model import (
     Attachment,
     Change,
     ChangeType,
-    Compression,
     Constraint,
     Deleted,
     Expanded,
     ExportedResource,
-    JobEvent,
     NewInstance,
-    Origin,
     Resource,
     ResourceLevel,
     SavedJob,
     Statistics,
     Stored,
 )
-from orthanctw.remote import Originator, Outgoing, Remote, RetrieveResult
 from orthanctw.versions import Edited, Reconstructed, Version
 
 
@@ -291,208 +281,3 @@ class IIndex(Interface):
 
     def job_parameters(number: int) -> Deferred[bytes | None]:
         """Parameters of a job; None when it is not kept."""
-
-
-class IReader(Interface):
-    """Uncompressed bytes of a stored file, forwards. The file stays readable when it is deleted meanwhile."""
-
-    remaining = Attribute("Bytes that are still to come (int); -1 when nobody knows, until the end.")
-
-    def read(length: int) -> Deferred[bytes]:
-        """The next bytes, at most `length`; empty at the end. One call at a time. CorruptedFile when damaged."""
-
-    def close() -> None:
-        """Let the file go; a read that is under way ends first."""
-
-
-class IBlockingReader(IReader):
-    """A reader that storage threads can use."""
-
-    def read_blocking(length: int) -> bytes:
-        """As `read`, for work on a storage thread."""
-
-
-class ISpool(Interface):
-    """A file being received inside the storage area, not yet part of it.
-
-    One call at a time: the next write, flush, create or discard waits for the Deferred of the one before.
-    """
-
-    size = Attribute("Bytes written so far (int).")
-    path = Attribute("Where the file lies (str).")
-    md5 = Attribute("Digest of what was flushed (str); empty when none is computed.")
-
-    def write(data: bytes) -> Deferred[None]:
-        """Append; fires when the bytes have left memory."""
-
-    def flush() -> Deferred[None]:
-        """Write what was gathered in memory."""
-
-    def append_blocking(batch: list[bytes]) -> None:
-        """Append at once, from a thread that may block; the caller adds to `size`."""
-
-    def read_at(offset: int, length: int) -> bytes:
-        """Blocking read of a flushed file."""
-
-    def open() -> BinaryIO:
-        """The flushed file, opened anew for reading (blocking)."""
-
-    def reader_blocking() -> IBlockingReader:
-        """A reader over the flushed file, which stays readable when it is discarded (blocking)."""
-
-    def map() -> mmap.mmap | bytes:
-        """The flushed file as a read-only buffer."""
-
-    def discard() -> Deferred[None]:
-        """Remove the file; nothing happens once `IStorageArea.create` took it."""
-
-
-class IStorageArea(Interface):
-    """Files named by UUIDs of ours in ``ab/cd`` folders."""
-
-    def open() -> Deferred[None]:
-        """Make the folders, take the lock, remove what an earlier process left in the spool folder."""
-
-    def close() -> Deferred[None]:
-        """Give the lock back."""
-
-    def holds_objects() -> Deferred[bool]:
-        """Whether any object lies in the storage area."""
-
-    def mark() -> Deferred[str]:
-        """What `set_mark` wrote last: tells whether index and storage area belong together."""
-
-    def set_mark(mark: str) -> Deferred[None]:
-        """Write a text, durably."""
-
-    def spool(*, is_object: bool = True) -> ISpool:
-        """A new file to receive into; its MD5 is computed only if it may become part of the storage area."""
-
-    def adopt_blocking(path: str) -> ISpool:
-        """A file of the spool folder that somebody else has made, as if it was received (blocking).
-
-        The file is removed when it cannot be read.
-        """
-
-    def create(data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
-        """Make content durable under a new UUID, its folder included.
-
-        Raises FullStorage when the disk is full; then nothing is left behind.
-        """
-
-    def create_blocking(data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
-        """As `create`, for work on a storage thread."""
-
-    def reader(
-        attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False
-    ) -> Deferred[IReader]:
-        """A reader over a range of the uncompressed bytes (`raw`: of the file as it lies on the disk, never of memory).
-
-        Raises InexistentFile, BadRange, CorruptedFile.
-        """
-
-    def reader_blocking(attachment: Attachment, offset: int = 0, length: int | None = None) -> IBlockingReader:
-        """As `reader`, for work on a storage thread."""
-
-    def read(attachment: Attachment, offset: int = 0, length: int | None = None) -> Deferred[bytes]:
-        """The bytes of a range at once, for small ones."""
-
-    def map(attachment: Attachment) -> AbstractContextManager[mmap.mmap | bytes]:
-        """The uncompressed bytes as a read-only buffer, for blocking work on a storage thread."""
-
-    def call(function: Callable[..., object], *arguments: object) -> Deferred[Any]:
-        """Run blocking work on a storage thread."""
-
-    def path(uuid: str) -> str:
-        """Where the file lies."""
-
-    def remove(uuids: Iterable[str]) -> Deferred[tuple[str, ...]]:
-        """Remove files; answers those that are gone now (absent ones count as gone)."""
-
-    def remove_blocking(uuids: Iterable[str]) -> tuple[str, ...]:
-        """As `remove`, for work on a storage thread."""
-
-    def tail(newer_than: float) -> Deferred[list[str]]:
-        """UUIDs of files modified after a time stamp: those that a crash may have left without a row."""
-
-
-class IIngestFilter(Interface):
-    """A hook that decides about a received object before it is stored."""
-
-    def accepts(origin: Origin, tags: Mapping[str, object], data_size: int) -> Deferred[bool]:
-        """False filters the object out. A failure means the same as no answer."""
-
-
-class IChangeListener(Interface):
-    """A hook that is told of changes, after their commit, in order; its errors are logged."""
-
-    def changed(change: Change) -> None:
-        """Must not block and not raise."""
-
-
-class IJobListener(Interface):
-    """A hook that is told of jobs, in order; its errors are logged."""
-
-    def job_changed(event: JobEvent) -> None:
-        """Must not block and not raise."""
-
-
-class IDicomScu(Interface):
-    """Outgoing DICOM operations. Associations are pooled and used again for ``DicomAssociationCloseDelay`` seconds.
-
-    What a peer refuses, breaks off or does not answer fails with an OrthancError of code NETWORK_PROTOCOL. Elements
-    are those of `orthanctw.dicom.elements`. Cancelling a Deferred ends the operation: a C-CANCEL, then an abort.
-    """
-
-    def echo(remote: Remote, *, checks_find: bool = False) -> Deferred[None]:
-        """C-ECHO, and with `checks_find` a C-FIND that matches nothing after it (``DicomEchoChecksFind``)."""
-
-    def find(remote: Remote, sop_class_uid: str, query: Sequence[Any]) -> Deferred[list[list[Any]]]:
-        """C-FIND: the identifiers of all matches; text is Unicode."""
-
-    def move(
-        remote: Remote, query: Sequence[Any], target_aet: str, progress: Callable[[RetrieveResult], None]
-    ) -> Deferred[RetrieveResult]:
-        """C-MOVE in the Study Root (PatientRoot at the patient level); told of pending responses by `progress`."""
-
-    def get(
-        remote: Remote,
-        query: Sequence[Any],
-        sop_class_uids: Sequence[str],
-        progress: Callable[[RetrieveResult], None],
-    ) -> Deferred[tuple[RetrieveResult, list[str]]]:
-        """C-GET into the one ingest; the last answer, and the Orthanc ids of the instances received."""
-
-    def store(
-        remote: Remote, outgoing: Outgoing, contexts: Sequence[tuple[str, str]], originator: Originator | None = None
-    ) -> Deferred[int]:
-        """C-STORE; the status when it is success or a warning.
-
-        `contexts` are the SOP classes and transfer syntaxes of all objects that will follow: they are proposed at once.
-        """
-
-    def close() -> Deferred[None]:
-        """Release idle associations, end running operations, stop the threads."""
-
-
-class ITranscoder(Interface):
-    """Changes the transfer syntax of objects."""
-
-    def transcode(
-        outgoing: Outgoing,
-        accepted: Sequence[str],
-        *,
-        quality: int | None = None,
-        allows_new_uid: bool = False,
-        spools: bool = False,
-    ) -> Deferred[Outgoing | None]:
-        """The object in one of the `accepted` transfer syntaxes, the first that is possible; None when none is.
-
-        `quality` is that of lossy JPEG and JPEG 2000, 1 to 100. What loses something makes another instance, with a
-        SOPInstanceUID of its own, and is only possible with `allows_new_uid`. With `spools` the result may be a
-        temporary file, which the caller has removed by `release`; else it is in memory. Raises BadFileFormat when the
-        object cannot be read.
-        """
-
-    def release(outgoing: Outgoing) -> None:
-        """Remove a temporary file that `transcode` has made; nothing happens to any other object."""
