@@ -25,7 +25,7 @@ _LEFT_OUT: Final = (
 #: No method but those of the document: DELETE of what is asked about among them.
 _CONFIGURATION: Final = "[phases.coverage]\nunexpected-methods = []\n"
 #: Each operation is asked for its boundaries, and so often at random.
-_EXAMPLES: Final = 3
+_EXAMPLES: Final = 12
 _QUERY: Final = {"Level": "Study", "Query": {"PatientID": "*"}}
 
 
@@ -78,7 +78,7 @@ class FuzzTests(SynchronousTestCase):
                 *("--suppress-health-check=all", "--request-timeout=300"),
                 f"--exclude-operation-id-regex=^({'|'.join(_LEFT_OUT)})$",
             ],
-            cwd=_ROOT,
+            cwd=self.folder,
             env={**os.environ, **self.environ, "PYTHONPATH": str(_ROOT)},
             capture_output=True,
             text=True,
