@@ -181,8 +181,7 @@ class Reconstruction:
     async def _rewrite_one(self, public_id: str, old: Attachment, extent: Extent, told: set[str]) -> None:
         async with copied(self._storage, old) as spool:
             scanned: ScannedFile = await self._storage.call(lambda: self._scan(spool.map()))
-            # Before anything is made of it: is it the object that it should be?
-            self._item(public_id, old, scanned, extent, set())
+            _check(public_id, scanned)
             conversion = self._conversion
             if conversion is None or not conversion.concerns(scanned.transfer_syntax):
                 await self._store(public_id, old, (spool, scanned), extent, told)
@@ -219,13 +218,8 @@ class Reconstruction:
     def _item(
         self, public_id: str, attachment: Attachment, scanned: ScannedFile, extent: Extent, told: set[str]
     ) -> Reconstructed:
-        """What to write of one instance; of resources above it only what is not in `told` yet.
-
-        Raises CorruptedFile when the file is one of another instance.
-        """
-        ids = hierarchy_ids(*scanned.identifiers())
-        if ids[3] != public_id:
-            raise CorruptedFile("The stored file is one of another instance")
+        """What to write of one instance; of resources above it only what is not in `told` yet."""
+        ids = _check(public_id, scanned)
         resources = {
             level: self._resource(scanned, level, ids[level - 1])
             for level in sorted(extent.levels)
@@ -258,3 +252,11 @@ class Reconstruction:
             if now is None or now.uuid != files[public_id].uuid:
                 del failures[public_id]
         return list(failures.values())
+
+
+def _check(public_id: str, scanned: ScannedFile) -> tuple[str, str, str, str]:
+    """The identifiers of all levels. CorruptedFile when the file is one of another instance."""
+    ids = hierarchy_ids(*scanned.identifiers())
+    if ids[3] != public_id:
+        raise CorruptedFile("The stored file is one of another instance")
+    return ids
