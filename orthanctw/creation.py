@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 
 from orthanctw.catalog import Catalog
 from orthanctw.dicom.authoring import ValueOptions
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.creation import Content, Draft, PictureFacts, content_of
-from orthanctw.dicom.encoding import term_of
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadFileFormat, BadParameterType, OrthancError
 from orthanctw.ingest import Ingest, Ingested
@@ -39,7 +39,7 @@ class CreationOptions:
         Contents that are worked on at the same time.
     """
 
-    default_encoding: str
+    default_encoding: DefaultEncoding
     private_creator: str
     nesting: int
     threshold: int
@@ -95,7 +95,6 @@ class Creation:
         self._removal = removal
         self._wall_clock = wall_clock
         self._options = options
-        self._character_set = term_of(options.default_encoding)
         self._turns = DeferredSemaphore(options.at_once)
 
     async def create(self, request: CreationRequest, origin: Origin) -> list[Ingested]:
@@ -109,7 +108,7 @@ class Creation:
             CREATE_DICOM_BAD_PARENT, CREATE_DICOM_PARENT_IS_INSTANCE; what `Draft.add` and `content_of` raise;
             BadFileFormat for an image that cannot be read.
         """
-        base = Draft(self._character_set, self._catalog.dictionary)
+        base = Draft(self._options.default_encoding.term, self._catalog.dictionary)
         base.identify(*ResourceLevel)
         if request.parent is not None:
             await self._inherit(base, request.parent)

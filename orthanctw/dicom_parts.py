@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import DeferredSemaphore
 
+from orthanctw import conformance
+from orthanctw.acceptance import Acceptance
 from orthanctw.dicom import dimse
 from orthanctw.dicom.scp.association import Services
 from orthanctw.dicom.scp.exchange import Service
 from orthanctw.dicom.scp.find import FindService
 from orthanctw.dicom.scp.get import GetService
 from orthanctw.dicom.scp.move import MoveService
+from orthanctw.dicom.scp.negotiation import FOR_QUERIES, FOR_VERIFICATION, QUERY_RETRIEVE
 from orthanctw.dicom.scp.server import DicomServer
+from orthanctw.dicom.uids import VERIFICATION
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.kinds.store import STORE, store_parameters
 from orthanctw.metrics_parts import publish_operations
 from orthanctw.querying import Querying
 from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import StoredObject
+from orthanctw.settings import Settings
 
 if TYPE_CHECKING:
     from orthanctw.parts import Parts
@@ -52,9 +57,22 @@ def build_dicom(parts: Parts, reactor: Any) -> DicomServer:
     )
 
 
+def conformance_of(settings: Settings, acceptance: Acceptance) -> conformance.Conformance:
+    """What is said of the services, provided and used."""
+    provided = [conformance.Service("Echo", (VERIFICATION,), FOR_VERIFICATION)]
+    for name, command in (("Find", dimse.C_FIND_RQ), ("Move", dimse.C_MOVE_RQ), ("Get", dimse.C_GET_RQ)):
+        classes = tuple(uid for uid, answered in QUERY_RETRIEVE.items() if answered == command)
+        provided.append(conformance.Service(name, classes, FOR_QUERIES))
+    return conformance.Conformance(
+        acceptance,
+        provided if settings.dicom.dicom_server_enabled else None,
+        aet=settings.dicom.dicom_aet,
+        transcoding=settings.transcoding.transcode_dicom_protocol,
+    )
+
+
 def _services(parts: Parts) -> dict[int, Service]:
     options = parts.settings.dicom
-    encoding = options.default_encoding
 
     async def submit_move(objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> None:
         await parts.jobs.submit(JobRequest(kind=STORE, parameters=store_parameters(objects, remote, originator)))
@@ -64,17 +82,17 @@ def _services(parts: Parts) -> dict[int, Service]:
     )
     return {
         dimse.C_FIND_RQ: FindService(
-            querying, default_encoding=encoding, ignored=parts.modalities.ignored_keys
+            querying, default_encoding=parts.default_encoding, ignored=parts.modalities.ignored_keys
         ),
         dimse.C_GET_RQ: GetService(
-            parts.retrieval, parts.storage, parts.transcoder, parts.exports, default_encoding=encoding
+            parts.retrieval, parts.storage, parts.transcoder, parts.exports, default_encoding=parts.default_encoding
         ),
         dimse.C_MOVE_RQ: MoveService(
             parts.retrieval,
             parts.senders,
             parts.exports,
             remotes=parts.modalities.remote_of_aet,
-            default_encoding=encoding,
+            default_encoding=parts.default_encoding,
             submit=None if options.synchronous_c_move else submit_move,
         ),
     }

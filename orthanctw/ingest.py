@@ -15,7 +15,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from orthanctw.conversion import Conversion
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary
+from orthanctw.dicom.elements import Buffer
 from orthanctw.dicom.header import encode
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
 from orthanctw.dicom.maintags import MainTags, search_tags
@@ -69,7 +71,7 @@ class IngestOptions:
 
     compression: Compression = Compression.NONE
     overwrite: OverwriteMode = OverwriteMode.NEVER
-    default_encoding: str = "Latin1"
+    default_encoding: DefaultEncoding = attrs.Factory(DefaultEncoding)
     nesting: int = 64
     read_only: bool = False
 
@@ -126,9 +128,6 @@ class Ingest:
         self._options = options
         self._filters = list(filters)
         self._conversion = conversion
-        self._read = partial(
-            scan, default_encoding=options.default_encoding, dictionary=dictionary, depth_limit=options.nesting
-        )
         self._active = 0
         self._removing: set[Deferred[None]] = set()
 
@@ -177,7 +176,7 @@ class Ingest:
         if conversion.keeps_instance and await self._stays(ids[3]):
             self._count(StoreStatus.ALREADY_STORED)
             return _ingested(StoreStatus.ALREADY_STORED, ids)
-        converted = await conversion.convert(content, scanned, self._read)
+        converted = await conversion.convert(content, scanned, self.read)
         if converted is None:
             return await self._keep(content, scanned, ids, origin)
         try:
@@ -239,13 +238,23 @@ class Ingest:
         stored: Stored = await storing
         return stored
 
+    def read(self, data: Buffer) -> ScannedFile:
+        """The header of a file, as objects are read that come in. Raises BadFileFormat."""
+        options = self._options
+        return scan(
+            data,
+            default_encoding=options.default_encoding.name,
+            dictionary=self._dictionary,
+            depth_limit=options.nesting,
+        )
+
     async def _scan(self, content: bytes | ISpool) -> ScannedFile:
         if isinstance(content, bytes):
             if not content:
                 raise BadFileFormat("The file is empty")
-            return self._read(content)
+            return self.read(content)
         await content.flush()
-        scanned: ScannedFile = await self._storage.call(lambda: self._read(content.map()))
+        scanned: ScannedFile = await self._storage.call(lambda: self.read(content.map()))
         return scanned
 
     async def _accepted(

@@ -15,10 +15,10 @@ from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.caches import Caches
 from orthanctw.catalog import Catalog
 from orthanctw.conversion import Conversion, ConversionOptions
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
 from orthanctw.dicom.keeping import KeepingTranscoder
 from orthanctw.dicom.maintags import MainTags
-from orthanctw.dicom.scanner import scan
 from orthanctw.dicom.scu.scu import DicomScu
 from orthanctw.dicom.transcode import NativeTranscoder
 from orthanctw.dicom.transcoder import CodecTranscoder
@@ -120,6 +120,7 @@ class Parts:
             clock=wall_clock,
         )
         self.dictionary = dictionary_of(settings)
+        self.default_encoding = DefaultEncoding(settings.dicom.default_encoding)
         self.body_limits = BodyLimits(
             maximum=0,
             threshold=own.spool_threshold_kb * 1024,
@@ -193,7 +194,7 @@ class Parts:
             options=IngestOptions(
                 compression=compression,
                 overwrite=storage.overwrite_instances,
-                default_encoding=settings.dicom.default_encoding,
+                default_encoding=self.default_encoding,
                 nesting=settings.orthanctw.maximum_nesting,
                 read_only=settings.database.read_only,
             ),
@@ -218,12 +219,7 @@ class Parts:
             self.index,
             self.storage,
             self.main_tags,
-            partial(
-                scan,
-                default_encoding=settings.dicom.default_encoding,
-                dictionary=self.dictionary,
-                depth_limit=settings.orthanctw.maximum_nesting,
-            ),
+            self.ingest.read,
             self.retirement,
             compression=compression,
             conversion=conversion,
@@ -274,7 +270,7 @@ class Parts:
             self._reactor,
             threads=threads,
             close_delay=close_delay,
-            default_encoding=options.default_encoding,
+            default_encoding=self.default_encoding,
             answers_limit=self.settings.orthanctw.scu_answers_limit,
             transcoder=self.transcoder if self.settings.transcoding.transcode_dicom_protocol else None,
             preferred_transfer_syntax=options.dicom_scu_preferred_transfer_syntax,

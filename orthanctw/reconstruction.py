@@ -103,7 +103,9 @@ class Reconstruction:
             if self._is_stopped:
                 raise ServiceUnavailable("The server is stopping")
             batch = ids[start : start + _BATCH]
-            failures += await (self._rewrite if extent.files else self._read)(batch, extent, told)
+            found = await (self._rewrite if extent.files else self._read)(batch, extent, told)
+            # The first is enough: errors hold on to what was read.
+            failures = failures or found[:1]
         if failures:
             raise failures[0]
 
@@ -118,7 +120,7 @@ class Reconstruction:
                 raise
             except OrthancError as e:
                 log.error("A patient could not be reconstructed completely: {reason}", reason=str(e))
-                failures.append(e)
+                failures = failures or [e]
         if failures:
             raise failures[0]
 

@@ -13,6 +13,7 @@ from orthanctw.bulk import Bulk
 from orthanctw.configuration import mac_addresses
 from orthanctw.contents import Contents
 from orthanctw.creation import Creation, CreationOptions
+from orthanctw.dicom_parts import conformance_of
 from orthanctw.fileexport import FileExport
 from orthanctw.log import LogLevels
 from orthanctw.metrics_parts import measurement
@@ -36,6 +37,7 @@ from orthanctw.rest.resources.labels import LabelRoutes
 from orthanctw.rest.resources.metrics import MetricsRoutes
 from orthanctw.rest.resources.missing import MissingRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
+from orthanctw.rest.resources.plugins import PluginRoutes
 from orthanctw.rest.resources.queries import QueryRoutes
 from orthanctw.rest.resources.reconstruction import ExportRoutes, ReconstructionRoutes
 from orthanctw.rest.resources.search import SearchRoutes
@@ -66,6 +68,7 @@ def build_api(
     identifier = settings.server_identifier(mac_addresses())
     system = system_information(settings, parts.main_tags, names, identifier)
     submission = Submission(parts.jobs)
+    statement = partial(parts.storage_pool.call, conformance_of(settings, parts.acceptance).statement)
     owners: list[object] = [
         SystemRoutes(parts.index, lambda: system, lambda: parts.api.routes),
         UploadRoutes(parts.uploads),
@@ -82,7 +85,8 @@ def build_api(
         AcceptanceRoutes(parts.acceptance),
         CreationRoutes(_creation(parts), parts.storage),
         BulkRoutes(Bulk(parts.catalog, parts.removal), serialiser, encoder),
-        ToolRoutes(levels, parts.wall_clock, shut_down, reset),
+        ToolRoutes(levels, parts.wall_clock, shut_down, reset, parts.default_encoding, statement),
+        PluginRoutes(),
         JobRoutes(parts.jobs, submission, encoder, clock=reactor.seconds, wall_clock=parts.wall_clock),
         ArchiveRoutes(
             parts.archives,
@@ -113,7 +117,7 @@ def build_api(
 
 def _content_routes(parts: Parts) -> list[object]:
     contents = Contents(parts.catalog, parts.storage)
-    views = TagViews(parts.catalog, contents, parts.encoder_pool, parts.settings.dicom.default_encoding)
+    views = TagViews(parts.catalog, contents, parts.encoder_pool, parts.default_encoding)
     return [ContentRoutes(parts.catalog, contents, views, parts.transcoder), ViewRoutes(parts.catalog, views)]
 
 
@@ -127,7 +131,7 @@ def _creation(parts: Parts) -> Creation:
         parts.removal,
         parts.wall_clock,
         CreationOptions(
-            default_encoding=options.default_encoding,
+            default_encoding=parts.default_encoding,
             private_creator=options.default_private_creator,
             nesting=own.maximum_nesting,
             threshold=own.spool_threshold_kb * 1024,
@@ -162,7 +166,7 @@ def _network_routes(parts: Parts, submission: Submission) -> list[object]:
             parts.index,
             parts.dictionary,
             checks_find=options.dicom_echo_checks_find,
-            default_encoding=options.default_encoding,
+            default_encoding=parts.default_encoding,
         ),
         QueryRoutes(
             queries,

@@ -10,6 +10,7 @@ import attrs
 
 from orthanctw.catalog import Catalog
 from orthanctw.contents import Contents
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, creator_tag, is_private
 from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.header import Header, decode
@@ -69,15 +70,21 @@ class TagViews:
     ----------
     pool : NamedPool
         Threads for what takes longer than the reactor has time.
-    default_encoding : str
+    default_encoding : DefaultEncoding
         Of files without SpecificCharacterSet.
     """
 
-    def __init__(self, catalog: Catalog, contents: Contents, pool: NamedPool, default_encoding: str) -> None:
+    def __init__(
+        self, catalog: Catalog, contents: Contents, pool: NamedPool, default_encoding: DefaultEncoding
+    ) -> None:
         self._index = catalog.index
         self._contents = contents
         self._pool = pool
-        self._options = FormOptions(dictionary=catalog.dictionary, default_encoding=default_encoding)
+        self._dictionary = catalog.dictionary
+        self._default_encoding = default_encoding
+
+    def _options(self) -> FormOptions:
+        return FormOptions(dictionary=self._dictionary, default_encoding=self._default_encoding.name)
 
     async def instance(self, public_id: str, view: TagView, finish: Callable[[Tags], T]) -> T:
         """What `finish` makes of the tags of an instance, perhaps on a thread. UnknownResource."""
@@ -147,7 +154,7 @@ class TagViews:
         for start in range(0, len(ids), _BATCH):
             stored: dict[str, bytes] = await self._index.headers(ids[start : start + _BATCH])
             await self._pool.call(shared.add, list(stored.values()))
-        result: Tags = await self._pool.call(shared.shown, form, self._options)
+        result: Tags = await self._pool.call(shared.shown, form, self._options())
         return result
 
     async def whole(self, public_id: str, attachment: Attachment, form: WebForm) -> AsyncGenerator[bytes, None]:
@@ -159,7 +166,7 @@ class TagViews:
         def pieces() -> Generator[bytes, None, None]:
             header = decode(stored)
             with self._contents.values(attachment, header) as read:
-                yield from blocks(form(header, read, self._options.dictionary, self._options.default_encoding))
+                yield from blocks(form(header, read, self._dictionary, self._default_encoding.name))
 
         call, made = self._contents.storage.call, pieces()
         try:
@@ -184,7 +191,7 @@ class TagViews:
         return shown, in_files
 
     def _shown(self, header: Header, view: TagView, read: RangeReader | None = None) -> Tags:
-        options = self._options
+        options = self._options()
         if view.is_meta:
             return meta_tags(header, view.format, options)
         if view.ignore_length:

@@ -54,6 +54,7 @@ LEVELS = {
     "orthanctw/names": 4,
     "orthanctw/system": 4,
     "orthanctw/acceptance": 4,
+    "orthanctw/conformance": 4,
     "orthanctw/editing": 4,
     "orthanctw/exports": 4,
     "orthanctw/modalities": 4,

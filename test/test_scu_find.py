@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from orthanctw.dicom import dimse
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.scu.quirks import adapt_query
 from orthanctw.dicom.uids import PATIENT_ROOT_MOVE, STUDY_ROOT_FIND, STUDY_ROOT_MOVE
@@ -79,7 +80,7 @@ class FindTests(ScuCase):
             ("Latin1", JAPANESE, "ISO_IR 192"),
             ("JapaneseKanji", "山田^太郎", ["", "ISO 2022 IR 87"]),
         ):
-            seen, _ = await self.asked(query((NAME, "PN", name)), default_encoding=encoding)
+            seen, _ = await self.asked(query((NAME, "PN", name)), default_encoding=DefaultEncoding(encoding))
             self.assertEqual((str(seen.PatientName), seen.SpecificCharacterSet), (name, term))
 
     async def test_text_comes_in_whatever_encoding(self) -> None:
@@ -108,7 +109,7 @@ class FindTests(ScuCase):
             connection.until_end()
 
         async with Script(serve) as peer:
-            scu = self.scu(default_encoding="Latin2")
+            scu = self.scu(default_encoding=DefaultEncoding("Latin2"))
             found = await scu.find(self.remote(peer.port), STUDY_ROOT_FIND, query())
             await scu.close()
         self.assertEqual([value(one, NAME) for one in found], [CZECH])

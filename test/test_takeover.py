@@ -40,7 +40,7 @@ _NOT_COMPARED: Final = (
     # 1.10.1 has no labels.
     r"/\w+/<id>/labels|/tools/labels$",
     # It has other tools, and not this list.
-    r"/tools$|/tools/(accepted-sop-classes|metrics|metrics-prometheus|default-encoding)$",
+    r"/tools$|/tools/(accepted-sop-classes|metrics|metrics-prometheus|dicom-conformance)$",
 )
 _ATTACHMENT_PARTS: Final = (
     *("", "/compressed-data", "/compressed-md5", "/compressed-size", "/data", "/is-compressed", "/md5", "/size"),
@@ -112,6 +112,7 @@ class ComparisonTests(SynchronousTestCase):
         categories = ("dicom", "generic", "http", "jobs", "lua", "plugins", "sqlite")
         paths += [f"/tools/log-level-{name}" for name in categories]
         paths += ["/tools/accepted-transfer-syntaxes", "/tools/unknown-sop-class-accepted", "/exports?last"]
+        paths += ["/tools/default-encoding"]
         for level in LEVELS:
             for public_id in theirs.get(f"/{level}"):
                 base = f"/{level}/{public_id}"

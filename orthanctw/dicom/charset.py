@@ -78,6 +78,28 @@ def canonical_encoding(name: str) -> str:
     return found
 
 
+class DefaultEncoding:
+    """The encoding of what names none, ``DefaultEncoding``; changed while the server runs.
+
+    Parameters
+    ----------
+    name : str
+        Name in `ENCODINGS`, in any case. Raises ParameterOutOfRange for another.
+    """
+
+    def __init__(self, name: str = "Latin1") -> None:
+        self.set(name)
+
+    def set(self, name: str) -> None:
+        """Take another one from now on. Raises ParameterOutOfRange."""
+        self.name = canonical_encoding(name)
+
+    @property
+    def term(self) -> str:
+        """Its SpecificCharacterSet; that of UTF-8 when it has none."""
+        return ENCODINGS[self.name][1] or "ISO_IR 192"
+
+
 def term_codec(term: str) -> str | None:
     """The codec of a single term of SpecificCharacterSet, or None."""
     return _TERMS.get(term)

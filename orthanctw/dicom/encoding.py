@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from orthanctw.dicom.charset import ENCODINGS, decoder, term_codec
+from orthanctw.dicom.charset import decoder, term_codec
 from orthanctw.dicom.datasets import DatasetReader
 from orthanctw.dicom.dictionary import STANDARD, Dictionary
 from orthanctw.dicom.elements import (
@@ -109,11 +109,6 @@ def dataset_parts(
     if term:
         kept.append((SPECIFIC_CHARACTER_SET, "CS", term))
     return _encode(kept, explicit, encode)
-
-
-def term_of(encoding: str) -> str:
-    """SpecificCharacterSet of one of Orthanc's encodings; UTF-8 for one that has none."""
-    return ENCODINGS[encoding][1] or _UTF8
 
 
 def _choose(elements: Elements, character_sets: tuple[str, ...]) -> tuple[str, Encode]:

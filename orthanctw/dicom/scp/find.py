@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from orthanctw.dicom import dimse
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Elements
-from orthanctw.dicom.encoding import is_known, term_of
+from orthanctw.dicom.encoding import is_known
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.querying import Querying, text_of
 
@@ -19,20 +20,20 @@ class FindService:
 
     Parameters
     ----------
-    default_encoding : str
-        ``DefaultEncoding``: of queries that name no character set, and of answers.
+    default_encoding : DefaultEncoding
+        Of queries that name no character set, and of answers.
     ignored : callable
         ``ignored(calling_aet, address)``: tags of a query to leave out.
     """
 
-    def __init__(self, querying: Querying, *, default_encoding: str, ignored: Ignored) -> None:
+    def __init__(self, querying: Querying, *, default_encoding: DefaultEncoding, ignored: Ignored) -> None:
         self._querying = querying
         self._default_encoding = default_encoding
         self._ignored = ignored
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-FIND: a pending response for each match."""
-        identifier = exchange.identifier(self._default_encoding)
+        identifier = exchange.identifier(self._default_encoding.name)
         character_sets = self._character_sets(identifier)
         ignored = self._ignored(exchange.carrier.calling_aet, exchange.carrier.address)
         answers = await self._querying.begin(identifier, ignored)
@@ -48,5 +49,5 @@ class FindService:
     def _character_sets(self, identifier: Elements) -> tuple[str, ...]:
         """The asker's own character set is what it can read; else the server's."""
         own = text_of(identifier, SPECIFIC_CHARACTER_SET)
-        default = term_of(self._default_encoding)
+        default = self._default_encoding.term
         return (own, default) if is_known(own) else (default,)

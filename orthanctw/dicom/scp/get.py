@@ -10,6 +10,7 @@ import attrs
 from twisted.logger import Logger
 
 from orthanctw.dicom import dimse
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.scanner import meta_end
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
@@ -43,7 +44,7 @@ class GetService:
         transcoder: ITranscoder,
         exports: ExportLog,
         *,
-        default_encoding: str,
+        default_encoding: DefaultEncoding,
     ) -> None:
         self._retrieval = retrieval
         self._storage = storage
@@ -53,7 +54,7 @@ class GetService:
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-GET: a C-STORE for each object, and a pending response after it."""
-        objects = await self._retrieval.requested(exchange.identifier(self._default_encoding))
+        objects = await self._retrieval.requested(exchange.identifier(self._default_encoding.name))
         await self._exports.add(
             [(ResourceLevel.INSTANCE, item.public_id) for item in objects], exchange.carrier.calling_aet
         )

@@ -9,6 +9,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from orthanctw.dicom import dimse
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
 from orthanctw.errors import OrthancError
@@ -44,7 +45,7 @@ class MoveService:
         exports: ExportLog,
         *,
         remotes: Callable[[str], Remote | None],
-        default_encoding: str,
+        default_encoding: DefaultEncoding,
         submit: Submit | None = None,
     ) -> None:
         self._retrieval = retrieval
@@ -56,7 +57,7 @@ class MoveService:
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-MOVE: a pending response after each object."""
-        identifier = exchange.identifier(self._default_encoding)
+        identifier = exchange.identifier(self._default_encoding.name)
         target = exchange.command.text(dimse.MOVE_DESTINATION)
         remote = self._remotes(target)
         if remote is None:

@@ -36,8 +36,8 @@ QUERY_RETRIEVE = {
     PATIENT_ROOT_GET: dimse.C_GET_RQ,
     STUDY_ROOT_GET: dimse.C_GET_RQ,
 }
-_FOR_QUERIES = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT))
-_FOR_VERIFICATION = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT, "1.2.840.10008.1.2.2"))
+FOR_QUERIES = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT))
+FOR_VERIFICATION = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT, "1.2.840.10008.1.2.2"))
 _PREFERENCE = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 _UNKNOWN_RANK = len(TRANSFER_SYNTAXES)
 
@@ -50,9 +50,9 @@ def choose_syntax(proposed: Iterable[str], accepted: Set[str]) -> str | None:
 
 def _answer(context: ProposedContext, acceptance: Acceptance) -> AcceptedContext:
     if context.abstract_syntax == VERIFICATION:
-        accepted: Set[str] = _FOR_VERIFICATION
+        accepted: Set[str] = FOR_VERIFICATION
     elif context.abstract_syntax in QUERY_RETRIEVE:
-        accepted = _FOR_QUERIES
+        accepted = FOR_QUERIES
     elif acceptance.accepts_storage_of(context.abstract_syntax):
         accepted = acceptance.transfer_syntaxes
     else:

@@ -66,14 +66,15 @@ def usual_classes() -> list[str]:
 class RetrievalServices:
     """What C-GETs work with.
 
-    `receive` lets an object in and answers its Orthanc id; `transfer_syntaxes` tells in which ones objects may come.
+    `receive` lets an object in and answers its Orthanc id; `transfer_syntaxes` tells in which ones objects may come,
+    `character_sets` in which ones queries may go.
     """
 
     reactor: Any
     receive: Receive[str | None]
     limits: BodyLimits
     maximum_length: int
-    character_sets: tuple[str, ...]
+    character_sets: Callable[[], tuple[str, ...]]
     transfer_syntaxes: Callable[[], Sequence[str]]
 
 
@@ -274,7 +275,7 @@ class Retrieval:
         )
         self._peer_maximum = answer.user.maximum_length
         explicit = is_explicit(self._contexts[_GET_CONTEXT][1])
-        query = encode_dataset(self._query, explicit=explicit, character_sets=self._services.character_sets)
+        query = encode_dataset(self._query, explicit=explicit, character_sets=self._services.character_sets())
         self._asked = True
         self._send(_GET_CONTEXT, dimse.encode_command(get_command(self._model, _MESSAGE_ID)))
         self._send(_GET_CONTEXT, query, is_command=False)

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from orthanctw.bodies import BodyLimits
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.elements import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Element, Elements
-from orthanctw.dicom.encoding import term_of
 from orthanctw.dicom.received import Receive
 from orthanctw.dicom.scu.failures import PeerFailure
 from orthanctw.dicom.scu.link import Link
@@ -67,8 +67,8 @@ class DicomScu:
         Operations at once (``ScuThreads``), C-GET aside; further ones wait.
     close_delay : float
         ``DicomAssociationCloseDelay``: seconds after which an idle association is released.
-    default_encoding : str
-        ``DefaultEncoding``: of queries, and of answers that name none.
+    default_encoding : DefaultEncoding, optional
+        Of queries, and of answers that name none.
     answers_limit : int
         ``ScuAnswersLimit``: matches of a C-FIND after which it fails.
     transcoder : ITranscoder, optional
@@ -93,7 +93,7 @@ class DicomScu:
         *,
         threads: int = 8,
         close_delay: float = 5.0,
-        default_encoding: str = "Latin1",
+        default_encoding: DefaultEncoding | None = None,
         answers_limit: int = 100_000,
         transcoder: ITranscoder | None = None,
         preferred_transfer_syntax: str = EXPLICIT_LITTLE_ENDIAN,
@@ -106,10 +106,7 @@ class DicomScu:
     ) -> None:
         self._reactor = reactor
         self._clock = clock or reactor
-        self._default_encoding = default_encoding
-        term = term_of(default_encoding)
-        # Code extensions need a first set to extend (PS3.3 section C.12.1.1.2).
-        self._character_sets = ("\\" + term,) if term.startswith("ISO 2022") else (term,)
+        self._default_encoding = default_encoding or DefaultEncoding()
         self._answers_limit = answers_limit
         self._transcoder = transcoder
         self._preferred = preferred_transfer_syntax
@@ -131,6 +128,12 @@ class DicomScu:
         self._timer: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
 
+    def _character_sets(self) -> tuple[str, ...]:
+        """Those of queries."""
+        term = self._default_encoding.term
+        # Code extensions need a first set to extend (PS3.3 section C.12.1.1.2).
+        return ("\\" + term,) if term.startswith("ISO 2022") else (term,)
+
     # Operations
 
     def echo(self, remote: Remote, *, checks_find: bool = False) -> Deferred[None]:
@@ -148,8 +151,8 @@ class DicomScu:
         operation = Finding(
             sop_class_uid,
             adapt_query(list(query), remote.manufacturer),
-            character_sets=self._character_sets,
-            default_encoding=self._default_encoding,
+            character_sets=self._character_sets(),
+            default_encoding=self._default_encoding.name,
             limit=self._answers_limit,
         )
         return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=True)
@@ -167,7 +170,7 @@ class DicomScu:
         def told(result: RetrieveResult) -> None:
             self._reactor.callFromThread(progress, result)
 
-        operation = Moving(sop_class_uid, list(query), target_aet, self._character_sets, told)
+        operation = Moving(sop_class_uid, list(query), target_aet, self._character_sets(), told)
         return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=False)
 
     def store(

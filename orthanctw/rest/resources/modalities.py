@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, format_tag
 from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
@@ -138,7 +139,7 @@ class ModalityRoutes:
         dictionary: Dictionary,
         *,
         checks_find: bool,
-        default_encoding: str,
+        default_encoding: DefaultEncoding,
     ) -> None:
         self._modalities = modalities
         self._scu = scu
@@ -261,7 +262,7 @@ class ModalityRoutes:
         """Send the DICOM file of the body, without storing it."""
         remote = self._remote(call, {})
         content = await call.content()
-        scanned = scan(content, default_encoding=self._default_encoding, dictionary=self._dictionary)
+        scanned = scan(content, default_encoding=self._default_encoding.name, dictionary=self._dictionary)
         sop_class, sop_instance = scanned.text(0x00080016) or "", scanned.text(0x00080018) or ""
         outgoing = Outgoing(
             sop_class_uid=sop_class,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from orthanctw.dicom.charset import ENCODINGS, DefaultEncoding
 from orthanctw.errors import EmptyAnswer, ParameterOutOfRange
 from orthanctw.identifiers import generate_uid
 from orthanctw.log import CATEGORIES, LEVELS, LogLevels
@@ -17,6 +18,7 @@ _LOG_PATHS = ("/tools/log-level", *(f"/tools/log-level-{category}" for category 
 _GENERATED = {level.title.lower(): level for level in ResourceLevel}
 _LEVEL = Argument("level", "string", "What the identifier is for", required=True, values=tuple(_GENERATED))
 _LOG_LEVEL = Body(content=(TEXT,), schema={"type": "string", "enum": list(LEVELS)})
+_ENCODING = Body(content=(TEXT,), schema={"type": "string", "enum": list(ENCODINGS)})
 
 
 class ToolRoutes:
@@ -26,6 +28,8 @@ class ToolRoutes:
     ----------
     shut_down, reset : callable
         Stop the process, and start it anew, after the answer.
+    conformance : callable
+        Makes the conformance statement.
     """
 
     def __init__(
@@ -34,8 +38,12 @@ class ToolRoutes:
         wall_clock: Callable[[], float],
         shut_down: Callable[[], None],
         reset: Callable[[], None],
+        default_encoding: DefaultEncoding,
+        conformance: Callable[[], Awaitable[str]],
     ) -> None:
         self._levels = levels
+        self._default_encoding = default_encoding
+        self._conformance = conformance
         self._wall_clock = wall_clock
         self._shut_down = shut_down
         self._reset = reset
@@ -57,6 +65,22 @@ class ToolRoutes:
     async def now_local(self, call: Call) -> Reply:
         """The time of the server's zone."""
         return text_reply(time.strftime("%Y%m%dT%H%M%S", time.localtime(self._wall_clock())))
+
+    @route("GET", "/tools/default-encoding", answers=[TEXT])
+    async def default_encoding(self, call: Call) -> Reply:
+        """Name of the encoding of files that name none."""
+        return text_reply(self._default_encoding.name)
+
+    @route("PUT", "/tools/default-encoding", body=_ENCODING, answers=[TEXT])
+    async def set_default_encoding(self, call: Call) -> Reply:
+        """Take another encoding for files that name none, until the server ends; answers its name."""
+        self._default_encoding.set(await call.text())
+        return await self.default_encoding(call)
+
+    @route("GET", "/tools/dicom-conformance", answers=[TEXT])
+    async def conformance(self, call: Call) -> Reply:
+        """What the server provides and uses of DICOM's services, as text."""
+        return text_reply(await self._conformance())
 
     @route("POST", "/tools/shutdown", answers=[TEXT])
     async def shutdown(self, call: Call) -> Reply:
