@@ -1,0 +1,1 @@
+"""Modification and anonymisation of objects (PS3.15 annex E)."""

@@ -1,0 +1,158 @@
+"""Modifications out of the bodies of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from orthanctw.dicom.authoring import ValueOptions, elements_of
+from orthanctw.dicom.dictionary import Dictionary, format_tag
+from orthanctw.dicom.editing.modification import IDENTIFIERS, Modification
+from orthanctw.dicom.editing.paths import TagPath
+from orthanctw.dicom.editing.profiles import DEFAULT_PROFILE, PROFILES
+from orthanctw.dicom.uids import TRANSFER_SYNTAXES
+from orthanctw.errors import BadFileFormat, BadRequest, ParameterOutOfRange
+from orthanctw.model import ResourceLevel
+
+_QUALITIES: Final = range(1, 101)
+_IDENTIFIER_TAGS: Final = frozenset(IDENTIFIERS.values())
+
+
+def parse_modification(
+    body: Mapping[str, Any], level: ResourceLevel, dictionary: Dictionary, *, private_creator: str = ""
+) -> Modification:
+    """What the body of ``/modify`` asks for; other fields than those of the modification itself are left alone.
+
+    Parameters
+    ----------
+    level : ResourceLevel
+        What is modified: see `implied_level` where the route does not tell.
+    private_creator : str
+        ``DefaultPrivateCreator``.
+
+    Raises
+    ------
+    BadRequest
+        An identifier without ``Force``, or one that is removed.
+    UnknownDicomTag
+        A name that is no tag.
+    BadFileFormat, BadParameterType, ParameterOutOfRange
+        Fields and values of a wrong kind.
+    """
+    reader = _Reader(body, dictionary, private_creator)
+    return attrs.evolve(
+        reader.modification(level), removes_private=reader.flag("RemovePrivateTags", False)
+    )
+
+
+def parse_anonymization(
+    body: Mapping[str, Any], level: ResourceLevel, dictionary: Dictionary, *, private_creator: str = ""
+) -> Modification:
+    """What the body of ``/anonymize`` asks for. As `parse_modification`; see `Modification.named` too."""
+    reader = _Reader(body, dictionary, private_creator)
+    profile = reader.text("DicomVersion", DEFAULT_PROFILE)
+    if profile not in PROFILES:
+        raise ParameterOutOfRange("DicomVersion is unknown")
+    return attrs.evolve(
+        reader.modification(level),
+        is_anonymization=True,
+        profile=profile,
+        removes_private=not reader.flag("KeepPrivateTags", False),
+    )
+
+
+def implied_level(body: Mapping[str, Any], dictionary: Dictionary) -> ResourceLevel:
+    """What is modified by routes of single instances and of many resources: the highest level whose identifier the
+    request replaces, unless ``Level`` tells.
+
+    Raises ParameterOutOfRange for an unknown ``Level``, UnknownDicomTag.
+    """
+    if "Level" in body:
+        level = ResourceLevel.parse(_field(body, "Level", str, ""))
+        if level is None:
+            raise ParameterOutOfRange("Level is unknown")
+        return level
+    replaced = {TagPath.parse(name, dictionary) for name in _field(body, "Replace", dict, {})}
+    return next(
+        (level for level, tag in IDENTIFIERS.items() if TagPath((), tag) in replaced), ResourceLevel.INSTANCE
+    )
+
+
+def _field(body: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = body.get(name, default)
+    if value is default:
+        return value
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise BadFileFormat(f"Field {name} has a wrong type")
+    return value
+
+
+class _Reader:
+    def __init__(self, body: Mapping[str, Any], dictionary: Dictionary, private_creator: str) -> None:
+        if not isinstance(body, Mapping):
+            raise BadFileFormat("The body must be a JSON object")
+        self._body = body
+        self._dictionary = dictionary
+        self._private_creator = self.text("PrivateCreator", private_creator)
+
+    def flag(self, name: str, default: bool) -> bool:
+        result: bool = _field(self._body, name, bool, default)
+        return result
+
+    def text(self, name: str, default: str) -> str:
+        result: str = _field(self._body, name, str, default)
+        return result
+
+    def modification(self, level: ResourceLevel) -> Modification:
+        """All that both kinds of requests have."""
+        modification = Modification(
+            level=level,
+            replacements=self._replacements(),
+            removals=self._paths("Remove"),
+            keeps=self._paths("Keep"),
+            private_creator=self._private_creator,
+            keep_source=self.flag("KeepSource", True),
+            keep_labels=self.flag("KeepLabels", False),
+            transfer_syntax=self._transfer_syntax(),
+            lossy_quality=self._quality(),
+        )
+        self._check_identifiers(modification)
+        return modification
+
+    def _paths(self, name: str) -> tuple[TagPath, ...]:
+        paths = _field(self._body, name, list, [])
+        if not all(isinstance(path, str) for path in paths):
+            raise BadFileFormat(f"Field {name} must be a list of tags")
+        return tuple(TagPath.parse(path, self._dictionary) for path in paths)
+
+    def _replacements(self) -> tuple[tuple[TagPath, Any], ...]:
+        options = ValueOptions(dictionary=self._dictionary, private_creator=self._private_creator)
+        result = []
+        for text, value in _field(self._body, "Replace", dict, {}).items():
+            path = TagPath.parse(text, self._dictionary)
+            # What no object can have is refused before any is read.
+            elements_of({format_tag(path.tag): value}, options)
+            result.append((path, value))
+        return tuple(result)
+
+    def _transfer_syntax(self) -> str:
+        syntax = self.text("Transcode", "")
+        if syntax and syntax not in TRANSFER_SYNTAXES:
+            raise ParameterOutOfRange("The transfer syntax is unknown")
+        return syntax
+
+    def _quality(self) -> int | None:
+        quality: int | None = _field(self._body, "LossyQuality", int, None)
+        if quality is not None and quality not in _QUALITIES:
+            raise ParameterOutOfRange("LossyQuality must be from 1 to 100")
+        return quality
+
+    def _check_identifiers(self, modification: Modification) -> None:
+        is_forced = self.flag("Force", False)
+        paths = (*modification.keeps, *modification.removals, *(path for path, _ in modification.replacements))
+        if not is_forced and any(not path.steps and path.tag in _IDENTIFIER_TAGS for path in paths):
+            raise BadRequest("DICOM identifiers are only changed with Force")
+        if any(modification.removes_tag(tag) for tag in _IDENTIFIER_TAGS):
+            raise BadRequest("DICOM identifiers cannot be removed")
