@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Final
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -77,6 +78,40 @@ class IngestOptions:
 
 
 @attrs.frozen(kw_only=True)
+class Derivation:
+    """What is to be known of an object that the server has made of others.
+
+    Parameters
+    ----------
+    metadata : mapping
+        By level and number: of the resources that the object makes.
+    overwrites : bool
+        Whether it takes the place of a stored instance, unless that has the same bytes, whatever
+        ``OverwriteInstances`` says.
+    is_final : bool
+        Whether it stays in its transfer syntax, whatever ``IngestTranscoding`` says.
+    """
+
+    metadata: Mapping[ResourceLevel, Mapping[int, str]] = attrs.field(factory=dict)
+    overwrites: bool = False
+    is_final: bool = False
+
+
+_RECEIVED: Final = Derivation()
+
+
+@attrs.frozen
+class _Source:
+    """Where an object comes from."""
+
+    origin: Origin
+    derivation: Derivation
+
+    def overwrite(self, default: OverwriteMode) -> OverwriteMode:
+        return OverwriteMode.IF_CHANGED if self.derivation.overwrites else default
+
+
+@attrs.frozen(kw_only=True)
 class Ingested:
     """What became of an object, and the identifiers of its levels."""
 
@@ -132,7 +167,12 @@ class Ingest:
         self._removing: set[Deferred[None]] = set()
 
     async def store(
-        self, content: bytes | ISpool, origin: Origin, *, announced: tuple[str, str] | None = None
+        self,
+        content: bytes | ISpool,
+        origin: Origin,
+        *,
+        announced: tuple[str, str] | None = None,
+        derivation: Derivation = _RECEIVED,
     ) -> Ingested:
         """Store one object.
 
@@ -157,12 +197,13 @@ class Ingest:
             raise BadFileFormat(
                 "The SOP class or instance differs from that of the request", dimse_status=DIMSE_DATA_SET_MISMATCH
             )
-        if self._filters and not await self._accepted(scanned, ids, content, origin):
+        source = _Source(origin, derivation)
+        if self._filters and not await self._accepted(scanned, ids, content, source):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
-        conversion = self._conversion
+        conversion = None if derivation.is_final else self._conversion
         if conversion is not None and conversion.concerns(scanned.transfer_syntax):
-            return await self._store_converted(conversion, content, scanned, ids, origin)
-        return await self._keep(content, scanned, ids, origin)
+            return await self._store_converted(conversion, content, scanned, ids, source)
+        return await self._keep(content, scanned, ids, source)
 
     async def _store_converted(
         self,
@@ -170,29 +211,29 @@ class Ingest:
         content: bytes | ISpool,
         scanned: ScannedFile,
         ids: tuple[str, str, str, str],
-        origin: Origin,
+        source: _Source,
     ) -> Ingested:
         """Store an object in another transfer syntax, or as it is when that is not possible."""
-        if conversion.keeps_instance and await self._stays(ids[3]):
+        if conversion.keeps_instance and await self._stays(ids[3], source):
             self._count(StoreStatus.ALREADY_STORED)
             return _ingested(StoreStatus.ALREADY_STORED, ids)
         converted = await conversion.convert(content, scanned, self.read)
         if converted is None:
-            return await self._keep(content, scanned, ids, origin)
+            return await self._keep(content, scanned, ids, source)
         try:
             new_ids = hierarchy_ids(*converted.scanned.identifiers())
-            return await self._keep(converted.content, converted.scanned, new_ids, origin)
+            return await self._keep(converted.content, converted.scanned, new_ids, source)
         finally:
             await converted.discard()
 
     async def _keep(
-        self, content: bytes | ISpool, scanned: ScannedFile, ids: tuple[str, str, str, str], origin: Origin
+        self, content: bytes | ISpool, scanned: ScannedFile, ids: tuple[str, str, str, str], source: _Source
     ) -> Ingested:
         """File and index."""
         made: list[Attachment] = []
         self._active += 1
         try:
-            stored = await self._commit(content, scanned, partial(self._prepare, scanned, ids, origin), made)
+            stored = await self._commit(content, scanned, partial(self._prepare, scanned, ids, source), made)
         except BaseException:
             await self._storage.remove([attachment.uuid for attachment in made])
             raise
@@ -258,23 +299,23 @@ class Ingest:
         return scanned
 
     async def _accepted(
-        self, scanned: ScannedFile, ids: tuple[str, str, str, str], content: bytes | ISpool, origin: Origin
+        self, scanned: ScannedFile, ids: tuple[str, str, str, str], content: bytes | ISpool, source: _Source
     ) -> bool:
         """Ask the filters, unless the object is stored already and will stay as it is."""
-        if await self._stays(ids[3]):
+        if await self._stays(ids[3], source):
             return True
         tags = form_of(
             scanned.elements, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary), scanned
         )
         size = len(content) if isinstance(content, bytes) else content.size
         for each in self._filters:
-            if not await each.accepts(origin, tags, size):
+            if not await each.accepts(source.origin, tags, size):
                 return False
         return True
 
-    async def _stays(self, instance: str) -> bool:
+    async def _stays(self, instance: str, source: _Source) -> bool:
         """Whether an instance is stored already, and will stay as it is."""
-        if self._options.overwrite is not OverwriteMode.NEVER:
+        if source.overwrite(self._options.overwrite) is not OverwriteMode.NEVER:
             return False
         return await self._index.resource(ResourceLevel.INSTANCE, instance) is not None
 
@@ -294,14 +335,14 @@ class Ingest:
             await shield(next(iter(self._removing)))
 
     def _prepare(
-        self, scanned: ScannedFile, ids: tuple[str, str, str, str], origin: Origin
+        self, scanned: ScannedFile, ids: tuple[str, str, str, str], source: _Source
     ) -> MakeInstance:
         """All that the index must know, but for the file and the stored form of its header."""
         patient, study, series = (
-            LazyResource(public_id, partial(self._new_resource, scanned, level, public_id, origin))
+            LazyResource(public_id, partial(self._new_resource, scanned, level, public_id, source))
             for level, public_id in zip(_PARENT_LEVELS, ids[:3], strict=True)
         )
-        instance = self._new_resource(scanned, ResourceLevel.INSTANCE, ids[3], origin)
+        instance = self._new_resource(scanned, ResourceLevel.INSTANCE, ids[3], source)
         date = timestamp(self._wall_clock)
         return lambda attachment, header: NewInstance(
             patient=patient,
@@ -311,17 +352,18 @@ class Ingest:
             header=header,
             attachments=(attachment,),
             date=date,
-            overwrite=self._options.overwrite,
+            overwrite=source.overwrite(self._options.overwrite),
         )
 
     def _new_resource(
-        self, scanned: ScannedFile, level: ResourceLevel, public_id: str, origin: Origin
+        self, scanned: ScannedFile, level: ResourceLevel, public_id: str, source: _Source
     ) -> NewResource:
         metadata = self._main_tags.metadata(scanned, level)
         if level is ResourceLevel.INSTANCE:
-            self._add_origin(metadata, origin)
+            self._add_origin(metadata, source.origin)
         elif level is ResourceLevel.SERIES:
-            metadata[MetadataType.REMOTE_AET] = origin.remote_aet
+            metadata[MetadataType.REMOTE_AET] = source.origin.remote_aet
+        metadata.update(source.derivation.metadata.get(level, {}))
         return NewResource(
             public_id=public_id,
             main_tags=self._main_tags.values(scanned, level),
