@@ -48,9 +48,13 @@ from orthanctw.rest.resources.views import ViewRoutes
 from orthanctw.rest.serialisers import ResourceSerialiser
 from orthanctw.rest.site import HttpOptions
 from orthanctw.rest.submission import Submission
+from orthanctw.rest.webdav.routes import WebDavRoutes
 from orthanctw.settings import Settings
 from orthanctw.system import system_information
 from orthanctw.tagviews import TagViews
+from orthanctw.webdav.listings import Listings
+from orthanctw.webdav.tree import Tree
+from orthanctw.webdav.uploading import UploadFolder
 
 if TYPE_CHECKING:
     from orthanctw.parts import Parts
@@ -96,11 +100,13 @@ def build_api(
             is_streaming=settings.http.synchronous_zip_stream,
         ),
         MetricsRoutes(parts.metrics, measurement(parts)),
-        *_network_routes(parts, submission),
+        *_network_routes(parts, submission, encoder),
         MissingRoutes(),
     ]
     if settings.http.orthanc_explorer_enabled:
         owners.append(ExplorerRoutes())
+    if settings.http.web_dav_enabled:
+        owners.append(_web_dav(parts, reactor, serialiser))
     return RestApi(
         owners,
         metrics=parts.metrics,
@@ -141,6 +147,22 @@ def _creation(parts: Parts) -> Creation:
     )
 
 
+def _web_dav(parts: Parts, reactor: Any, serialiser: ResourceSerialiser) -> WebDavRoutes:
+    options, read_only = parts.settings.http, parts.settings.database.read_only
+    uploads = UploadFolder(parts.uploads) if options.web_dav_upload_allowed and not read_only else None
+    listings = Listings(reactor.seconds)
+    parts.events.subscribe(listings)
+    return WebDavRoutes(
+        Tree(parts.index, listings, uploads, utf8=options.zip_use_utf8),
+        parts.catalog,
+        parts.storage,
+        serialiser,
+        uploads=uploads,
+        bulk=Bulk(parts.catalog, parts.removal) if options.web_dav_delete_allowed and not read_only else None,
+        wall_clock=parts.wall_clock,
+    )
+
+
 def _file_export(parts: Parts) -> FileExport | None:
     settings = parts.settings
     if not settings.security.rest_api_write_to_file_system_enabled:
@@ -152,7 +174,7 @@ def _file_export(parts: Parts) -> FileExport | None:
     )
 
 
-def _network_routes(parts: Parts, submission: Submission) -> list[object]:
+def _network_routes(parts: Parts, submission: Submission, encoder: JsonEncoder) -> list[object]:
     options = parts.settings.dicom
     queries = QueryArchive(parts.scu, parts.modalities, parts.dictionary, options.query_retrieve_size)
     return [
@@ -173,6 +195,7 @@ def _network_routes(parts: Parts, submission: Submission) -> list[object]:
             parts.modalities,
             submission,
             parts.dictionary,
+            encoder,
             aet=options.dicom_aet,
             retrieve_method=options.dicom_default_retrieve_method,
         ),

@@ -75,6 +75,7 @@ LEVELS = {
     "orthanctw/routing": 4,
     "orthanctw/takeover": 4,
     "orthanctw/jobs/kinds": 4,
+    "orthanctw/webdav": 4,
     "orthanctw/rest": 5,
     "orthanctw/dicom/scp": 5,
     "orthanctw/parts": 6,

@@ -30,8 +30,8 @@ _REASONS: Final = (
 _UNORDERED: Final = re.compile(f"{SORTED_LISTS.pattern}|/attachments$")
 #: Routes that are not compared, since they read nothing of what is taken over.
 _NOT_COMPARED: Final = (
-    # The page for people.
-    r"/$|/app\b|/favicon\.ico$",
+    # The page for people, and the folders.
+    r"/$|/app\b|/favicon\.ico$|/webdav\b",
     # Jobs are not taken over; what other servers are asked is no part of an archive.
     r"/(jobs|queries|modalities|peers|plugins|storage-commitment)\b",
     # They are made of the files, which are compared, and their versions differ.

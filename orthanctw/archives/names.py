@@ -33,18 +33,20 @@ def folder(parts: Iterable[str], unknown: str, *, utf8: bool) -> str:
 
 
 class Unique:
-    """Names that are taken in a folder."""
+    """Names that are taken in a folder; the next one of a name gets a number, from `first` on, put into `form`."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: str = "-{}", first: int = 2) -> None:
+        self._form = form
+        self._first = first
         self._counts: dict[str, int] = {}
 
     def take(self, name: str) -> str:
         """The name, or the same with a number that nobody has taken."""
         free = name
         while free in self._counts:
+            free = name + self._form.format(self._counts[name])
             self._counts[name] += 1
-            free = f"{name}-{self._counts[name]}"
-        self._counts[free] = 1
+        self._counts[free] = self._first
         return free
 
 

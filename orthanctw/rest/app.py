@@ -18,7 +18,7 @@ from orthanctw.model import Origin, OriginKind
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import Handler, Route, declared_routes
 from orthanctw.rest.encoding import JsonEncoder, wants_xml
-from orthanctw.rest.errors import METHODS, options_reply, render_failure
+from orthanctw.rest.errors import FURTHER_METHODS, METHODS, options_reply, render_failure
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.site import OrthancRequest, split_path
 from orthanctw.threads import shield
@@ -88,8 +88,9 @@ class RestApi:
     def render(self, request: OrthancRequest) -> None:
         """Route a request; what Klein's own resource does, without what nothing here uses."""
         try:
-            if request.method == b"OPTIONS":
-                request.answer(self._options(request.segments))
+            options = self._options(request.segments) if request.method == b"OPTIONS" else None
+            if options is not None:
+                request.answer(options)
                 return
             path, parameters = self._match(request.segments, request.method.decode("latin-1"))
             running: Any = self.klein.execute_endpoint(path, request, **parameters)
@@ -99,18 +100,19 @@ class RestApi:
         request.notifyFinish().addErrback(lambda _: running.cancel())
         running.addErrback(self._failed, request)
 
-    def _options(self, segments: tuple[str, ...]) -> Reply:
+    def _options(self, segments: tuple[str, ...]) -> Reply | None:
+        """The answer to OPTIONS; None where there is a route for it. NotFound."""
         if segments == ("*",):
             # The server as a whole.
             return options_reply(METHODS)
         allowed = set(self._adapter.allowed_methods("/" + "/".join(segments)))
         if not allowed:
             raise NotFound()
-        return options_reply(allowed)
+        return None if "OPTIONS" in allowed else options_reply(allowed)
 
     def _match(self, segments: tuple[str, ...], method: str) -> tuple[str, Mapping[str, Any]]:
         """The route of a path, and the parts of the path that it names. NotFound, MethodNotAllowed."""
-        if method not in METHODS:
+        if method not in METHODS and method not in FURTHER_METHODS:
             raise MethodNotAllowed()
         # Most requests differ in the identifier alone, and the URL map takes its time.
         key = None

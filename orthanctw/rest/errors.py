@@ -16,8 +16,10 @@ from orthanctw.rest.reply import TEXT, Reply, encode
 log = Logger(namespace="orthanctw.http")
 #: In the order of Allow.
 METHODS = ("GET", "POST", "PUT", "DELETE")
-#: Further methods of HTTP and WebDAV: a path that knows nothing of them is not found. Any other is a mistake.
-_ELSEWHERE = frozenset(("OPTIONS", "PROPFIND"))
+#: Those that few paths have: one that knows nothing of them is not found. Any other is a mistake.
+_ELSEWHERE = ("OPTIONS", "PROPFIND", "PROPPATCH", "MKCOL", "LOCK", "UNLOCK")
+#: All others that a route may be declared for.
+FURTHER_METHODS = (*_ELSEWHERE, "COPY", "MOVE")
 
 
 def describe(error: OrthancError, method: str, path: str) -> bytes:
@@ -40,7 +42,7 @@ def describe(error: OrthancError, method: str, path: str) -> bytes:
 
 def not_allowed(methods: Collection[str]) -> Reply:
     """405, with the methods that the path has, as Orthanc lists them: HEAD goes with GET, OPTIONS always."""
-    allowed = ",".join(m for m in METHODS if m in methods)
+    allowed = ",".join(m for m in (*METHODS, *_ELSEWHERE) if m in methods)
     return Reply(content_type=None, status=405, headers=(("Allow", allowed),))
 
 

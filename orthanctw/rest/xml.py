@@ -50,8 +50,13 @@ def _element(key: str) -> tuple[str, str]:
     return "item", f" key={quoteattr(_FORBIDDEN.sub(' ', key))}"
 
 
+def escaped(text: str) -> str:
+    """Text as the content of an element."""
+    # A carriage return would be read back as a line feed (XML 1.0 section 2.11).
+    return escape(_FORBIDDEN.sub(" ", text), {"\r": "&#13;"})
+
+
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        # A carriage return would be read back as a line feed (XML 1.0 section 2.11).
-        return escape(_FORBIDDEN.sub(" ", value), {"\r": "&#13;"})
+        return escaped(value)
     return "null" if value is None else orjson.dumps(value).decode("ascii")

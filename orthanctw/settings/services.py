@@ -236,9 +236,9 @@ class Http:
         "Threads that serve requests",
         reason="an event loop serves all connections; `Orthanctw.MaximumConnections` limits them",
     )
-    web_dav_enabled: bool = option("WebDavEnabled", boolean, True, LATER, "Offer WebDAV under `/webdav/`")
-    web_dav_delete_allowed: bool = option("WebDavDeleteAllowed", boolean, False, LATER, "WebDAV may delete")
-    web_dav_upload_allowed: bool = option("WebDavUploadAllowed", boolean, True, LATER, "WebDAV may upload")
+    web_dav_enabled: bool = option("WebDavEnabled", boolean, True, WORKS, "Offer WebDAV under `/webdav/`")
+    web_dav_delete_allowed: bool = option("WebDavDeleteAllowed", boolean, False, WORKS, "WebDAV may delete")
+    web_dav_upload_allowed: bool = option("WebDavUploadAllowed", boolean, True, WORKS, "WebDAV may upload")
     synchronous_zip_stream: bool = option(
         "SynchronousZipStream", boolean, True, WORKS, "Send an archive while it is being made"
     )
