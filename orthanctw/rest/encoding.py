@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from orthanctw.threads import NamedPool
 
 #: Items of a list from which a thread encodes it; below, the hop would cost more.
 THRESHOLD = 200
+#: The same for items that have to be made first.
+_MADE_THRESHOLD: Final = 20
 #: Bytes of JSON from which a thread makes XML of it.
 _XML_THRESHOLD: Final = 4096
 
@@ -37,6 +39,12 @@ class JsonEncoder:
         if len(items) < THRESHOLD:
             return json_reply(items)
         return Reply(await self._pool.call(encode, items), JSON, compressible=True)
+
+    async def reply_of(self, count: int, make: Callable[[], Sequence[Any]]) -> Reply:
+        """A JSON answer that is an array of `count` items, which are made where they are encoded."""
+        if count < _MADE_THRESHOLD:
+            return json_reply(make())
+        return Reply(await self._pool.call(lambda: encode(make())), JSON, compressible=True)
 
     async def as_xml(self, reply: Reply) -> Reply:
         """The same answer in XML, if it is JSON that is not streamed."""

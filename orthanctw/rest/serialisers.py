@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from orthanctw.catalog import Content, View
+from orthanctw.catalog import Catalog, Content, View, Wanted
 from orthanctw.dicom.dictionary import Dictionary, format_tag
 from orthanctw.dicom.elements import Element
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
@@ -31,6 +31,8 @@ _PARENT = {
     ResourceLevel.INSTANCE: "ParentSeries",
 }
 _MEGABYTE = 1024 * 1024
+#: Resources that are made into JSON at once.
+_BATCH = 100
 
 
 class ResourceSerialiser:
@@ -54,6 +56,16 @@ class ResourceSerialiser:
         self._options = FormOptions(dictionary=dictionary, maximum_length=0)
         self._patient_tags = frozenset(patient_tags)
         self._metadata_name = metadata_name
+
+    async def resources(
+        self, catalog: Catalog, level: ResourceLevel, ids: Sequence[str], wanted: Wanted
+    ) -> list[dict[str, Any]]:
+        """Several of them, a few between two turns of the reactor; unknown ones are left out."""
+        items: list[dict[str, Any]] = []
+        for start in range(0, len(ids), _BATCH):
+            views = await catalog.views(level, ids[start : start + _BATCH], wanted)
+            items += map(self.resource, views)
+        return items
 
     def resource(self, view: View) -> dict[str, Any]:
         """A patient, study, series or instance with the groups of fields that were wanted."""

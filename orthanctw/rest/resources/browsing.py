@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orthanctw.catalog import CONTENT_NAMES, EXPANDED, Catalog, View, Wanted
+from orthanctw.catalog import CONTENT_NAMES, EXPANDED, Catalog, Wanted
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.jsonforms import TagFormat
 from orthanctw.errors import (
@@ -108,8 +108,8 @@ class BrowsingRoutes:
     def _wanted(self, call: Call) -> Wanted:
         return wanted_of(call, self._catalog.dictionary)
 
-    async def _reply(self, views: Sequence[View]) -> Reply:
-        return await self._encoder.reply([self._serialiser.resource(view) for view in views])
+    async def _reply(self, level: ResourceLevel, ids: Sequence[str], wanted: Wanted) -> Reply:
+        return await self._encoder.reply(await self._serialiser.resources(self._catalog, level, ids, wanted))
 
     @route("GET", *_LISTS, query=(EXPAND, SINCE, LIMIT, *_SHOWN))
     async def list(self, call: Call) -> Reply:
@@ -123,7 +123,7 @@ class BrowsingRoutes:
         ids: list[str] = await self._index.list_ids(level, since or 0, limit or 0)
         if not expand:
             return await self._encoder.reply(ids)
-        return await self._reply(await self._catalog.views(level, ids, wanted))
+        return await self._reply(level, ids, wanted)
 
     @route("GET", *_ONE, query=_SHOWN)
     async def one(self, call: Call) -> Reply | None:
@@ -151,7 +151,7 @@ class BrowsingRoutes:
             raise UnknownResource()
         if not call.boolean("expand", True) and not call.flag("response-content"):
             return await self._encoder.reply(ids)
-        return await self._reply(await self._catalog.views(child_level, ids, wanted))
+        return await self._reply(child_level, ids, wanted)
 
     @route("GET", *_PARENTS, query=_SHOWN)
     async def parent(self, call: Call) -> Reply | None:

@@ -124,7 +124,7 @@ class ImageRoutes:
         try:
             content = await self._pictures.picture(image, frame, wanted)
         except OrthancError as e:
-            # A child that died or a stopped server is not the picture's fault.
+            # A server that stops, or has no child, is not the picture's fault.
             if e.http_status == 503:
                 raise
             if call.boolean("returnUnsupportedImage"):

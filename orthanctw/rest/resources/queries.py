@@ -20,6 +20,7 @@ from orthanctw.queries import QueryArchive, RemoteQuery
 from orthanctw.rest.arguments import EXPAND, FULL, JOB, SHORT, SIMPLIFY, TIMEOUT
 from orthanctw.rest.call import Call, field, parse_integer
 from orthanctw.rest.declaration import JSON, TEXT, Argument, Body, route
+from orthanctw.rest.encoding import JsonEncoder
 from orthanctw.rest.reply import EMPTY, Reply, json_reply, text_reply
 from orthanctw.rest.resources.browsing import format_of
 from orthanctw.rest.resources.modalities import (
@@ -72,6 +73,7 @@ class QueryRoutes:
         modalities: Modalities,
         submission: Submission,
         dictionary: Dictionary,
+        encoder: JsonEncoder,
         *,
         aet: str,
         retrieve_method: RetrieveMethod,
@@ -80,6 +82,7 @@ class QueryRoutes:
         self._modalities = modalities
         self._submission = submission
         self._dictionary = dictionary
+        self._encoder = encoder
         self._aet = aet
         self._retrieve_method = retrieve_method
 
@@ -129,7 +132,10 @@ class QueryRoutes:
         """Numbers of the answers, or the answers."""
         query = self._queries.get(call["id"])
         if call.boolean("expand"):
-            return json_reply([self._form(answer, call) for answer in query.answers])
+            answers = query.answers
+            return await self._encoder.reply_of(
+                len(answers), lambda: [self._form(answer, call) for answer in answers]
+            )
         return json_reply([str(number) for number in range(len(query.answers))])
 
     def _answer(self, call: Call) -> tuple[RemoteQuery, int]:

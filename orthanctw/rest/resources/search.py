@@ -33,8 +33,6 @@ _DIRECTIONS: Final = {"ASC": False, "DESC": True}
 _FORMATS: Final = {"Full": TagFormat.FULL, "Short": TagFormat.SHORT, "Simplify": TagFormat.SIMPLIFY}
 #: Keys of an order; the database counts terms, and one of the first decides.
 _MAXIMUM_KEYS: Final = 64
-#: Resources that are made into JSON values between two turns of the reactor.
-_BATCH: Final = 100
 
 _CRITERIA: Final = (
     Argument(
@@ -89,11 +87,7 @@ class SearchRoutes:
         ids = await self._finder.find(find)
         if wanted is None:
             return await self._encoder.reply(ids)
-        items: list[Any] = []
-        for start in range(0, len(ids), _BATCH):
-            views = await self._catalog.views(find.level, ids[start : start + _BATCH], wanted)
-            items += map(self._serialiser.resource, views)
-        return await self._encoder.reply(items)
+        return await self._encoder.reply(await self._serialiser.resources(self._catalog, find.level, ids, wanted))
 
     @route("POST", "/tools/count-resources", body=Body(fields=_CRITERIA))
     async def count(self, call: Call) -> Reply:
