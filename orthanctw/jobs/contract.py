@@ -25,11 +25,16 @@ class StepResult(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """What a step has done: where the next one goes on, and the share of the whole that is done, 0 to 1."""
+    """What a step has done: where the next one goes on, and the share of the whole that is done, 0 to 1.
+
+    What a `is_milestone` follows cannot be done again: the next step begins when the position is durable, and the job
+    fails when it cannot be made so.
+    """
 
     position: Position
     progress: float
     result: StepResult = StepResult.CONTINUE
+    is_milestone: bool = False
     #: Seconds until the next attempt, with `StepResult.RETRY`.
     delay: float = 0.0
 
@@ -67,7 +72,10 @@ class Job(Protocol):
         """
 
     async def end(self) -> None:
-        """No step follows for now: let connections and the like go."""
+        """No step follows for now: let connections and the like go, and what is under way come to an end.
+
+        The content is asked for once more afterwards.
+        """
 
     async def output(self, position: Position, key: str) -> Output | None:
         """An output, or None."""

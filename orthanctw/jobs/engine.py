@@ -388,6 +388,8 @@ class JobsEngine:
             record.position, record.progress = step.position, min(max(0.0, step.progress), 1.0)
             if step.result is not StepResult.CONTINUE:
                 return step
+            if step.is_milestone:
+                await self._keeping.write([record])
             now = self._clock.seconds()
             if now >= due:
                 record.lap(now)
@@ -417,12 +419,12 @@ class JobsEngine:
     async def _end(self, record: JobRecord) -> None:
         if record.job is None:
             return
-        self.content(record)
-        job, record.job = record.job, None
         try:
-            await job.end()
+            await record.job.end()
         except Exception:  # noqa: BLE001 - the job has ended all the same
             log.failure("Job {job} could not let go what it held", job=record.job_id)
+        self.content(record)
+        record.job = None
 
     async def _conclude(self, record: JobRecord, action: JobAction, delay: float = 0.0) -> None:
         """What an action or an end leads to. Raises what the store raises, when everything else is done."""
