@@ -58,6 +58,7 @@ NUMBER_SIZES: Final[dict[str, int]] = {
     "OD": 8,
     "OV": 8,
 }
+_LONGEST_SHORT: Final = 0xFFFF
 #: VRs with a length of 32 bits (PS3.5 table 7.1-1).
 LONG_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 ALL_VRS: Final = TEXT_VRS | BINARY_VRS | NUMBERS.keys() | {"AT", "SQ"}
@@ -134,3 +135,15 @@ def read_head(data: Buffer, position: int, encoding: Encoding) -> Head:
     except struct.error:
         raise BadFileFormat("the file ends within an element") from None
     return Head(tag, vr, position, position + 8, length)
+
+
+def encoded_head(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:
+    """The head of an element; a length that its VR cannot have makes it UN (PS3.5 section 6.2.2, note 1)."""
+    order, group, number = encoding.order, tag >> 16, tag & 0xFFFF
+    if not encoding.explicit or group == 0xFFFE:
+        return struct.pack(f"{order}HHI", group, number, length)
+    if vr not in LONG_VRS and length > _LONGEST_SHORT:
+        vr = "UN"
+    if vr in LONG_VRS:
+        return struct.pack(f"{order}HH2sHI", group, number, vr.encode("ascii"), 0, length)
+    return struct.pack(f"{order}HH2sH", group, number, vr.encode("ascii"), length)

@@ -13,7 +13,6 @@ from orthanctw.dicom.dictionary import MAY_BE_SIGNED, STANDARD, Dictionary, crea
 from orthanctw.dicom.elements import (
     ITEM,
     ITEM_END,
-    LONG_VRS,
     NUMBER_SIZES,
     PIXEL_DATA,
     SEQUENCE_END,
@@ -22,13 +21,13 @@ from orthanctw.dicom.elements import (
     Buffer,
     Encoding,
     Head,
+    encoded_head,
     read_head,
 )
 from orthanctw.errors import BadFileFormat
 
 #: Deeper ones are not stored.
 _DEPTH: Final = 64
-_LONGEST_SHORT: Final = 0xFFFF
 _BITS_ALLOCATED: Final = 0x00280100
 _PIXEL_REPRESENTATION: Final = 0x00280103
 _KNOWN_VRS: Final = frozenset(VR_NAMES.values())
@@ -168,15 +167,7 @@ class _Dataset:
         return bytes(result)
 
     def _head(self, tag: int, vr: str, length: int) -> bytes:
-        order, group, number = self._target.order, tag >> 16, tag & 0xFFFF
-        if not self._target.explicit:
-            return struct.pack(f"{order}HHI", group, number, length)
-        if vr not in LONG_VRS and length > _LONGEST_SHORT:
-            # PS3.5 section 6.2.2, note 1.
-            vr = "UN"
-        if vr in LONG_VRS:
-            return struct.pack(f"{order}HH2sHI", group, number, vr.encode("ascii"), 0, length)
-        return struct.pack(f"{order}HH2sH", group, number, vr.encode("ascii"), length)
+        return encoded_head(tag, vr, length, self._target)
 
     def _sequence(
         self, head: Head, limit: int, depth: int, *, is_unknown: bool

@@ -24,11 +24,6 @@ class TagPath:
         items = (f"{format_tag(tag)}[{'*' if item is None else item}]." for tag, item in self.steps)
         return "".join(items) + format_tag(self.tag)
 
-    @property
-    def is_universal(self) -> bool:
-        """Whether it goes through all items of a sequence."""
-        return any(item is None for _, item in self.steps)
-
     @classmethod
     def parse(cls, text: str, dictionary: Dictionary = STANDARD) -> TagPath:
         """Read ``Tag``, ``Sequence[0].Tag``, ``Sequence[*].Tag`` and so on; names or numbers.
