@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 import attrs
 
@@ -84,3 +85,28 @@ class RetrieveResult:
     failed: int = 0
     warnings: int = 0
     comment: str = ""
+
+
+#: SOP class UID and SOP instance UID of an object that somebody else may or may not have.
+Reference = tuple[str, str]
+
+
+class FailureReason(enum.IntEnum):
+    """Why an object is not committed to (PS3.3 section C.14.1.1)."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    NO_SUCH_OBJECT_INSTANCE = 0x0112
+    CLASS_INSTANCE_CONFLICT = 0x0119
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
+    DUPLICATE_TRANSACTION_UID = 0x0131
+    RESOURCE_LIMITATION = 0x0213
+
+
+@attrs.frozen(kw_only=True)
+class CommitmentReport:
+    """What a storage commitment has come to; `failed` has the reasons, which may be others than are known here."""
+
+    transaction_uid: str
+    committed: Sequence[Reference]
+    failed: Sequence[tuple[Reference, int]]

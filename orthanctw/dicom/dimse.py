@@ -34,10 +34,17 @@ RESPONSE: Final = 0x8000
 
 # Statuses (PS3.7 annex C).
 SUCCESS: Final = 0x0000
+NO_SUCH_OBJECT_INSTANCE: Final = 0x0112
+NO_SUCH_EVENT_TYPE: Final = 0x0113
+INVALID_ARGUMENT_VALUE: Final = 0x0115
 INVALID_OBJECT_INSTANCE: Final = 0x0117
+NO_SUCH_SOP_CLASS: Final = 0x0118
 SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
+NO_SUCH_ACTION: Final = 0x0123
 NOT_AUTHORIZED: Final = 0x0124
+DUPLICATE_TRANSACTION_UID: Final = 0x0131
 UNRECOGNIZED_OPERATION: Final = 0x0211
+RESOURCE_LIMITATION: Final = 0x0213
 
 # More statuses: pending and warnings of queries and retrieval (PS3.4 sections C.4.1 to C.4.3).
 CANCELLED: Final = 0xFE00
@@ -48,6 +55,7 @@ SOME_SUB_OPERATIONS_FAILED: Final = 0xB000
 CANNOT_PROCESS: Final = 0xC000
 
 AFFECTED_SOP_CLASS: Final = 0x0002
+REQUESTED_SOP_CLASS: Final = 0x0003
 COMMAND_FIELD: Final = 0x0100
 MESSAGE_ID: Final = 0x0110
 RESPONDED_TO: Final = 0x0120
@@ -57,12 +65,22 @@ DATA_SET_TYPE: Final = 0x0800
 STATUS: Final = 0x0900
 ERROR_COMMENT: Final = 0x0902
 AFFECTED_SOP_INSTANCE: Final = 0x1000
+REQUESTED_SOP_INSTANCE: Final = 0x1001
+EVENT_TYPE: Final = 0x1002
+ACTION_TYPE: Final = 0x1008
 REMAINING: Final = 0x1020
 COMPLETED: Final = 0x1021
 FAILED: Final = 0x1022
 WARNING: Final = 0x1023
 #: Elements of VR US that we read.
-_NUMBERS: Final = (COMMAND_FIELD, MESSAGE_ID, DATA_SET_TYPE)
+_NUMBERS: Final = (COMMAND_FIELD, MESSAGE_ID, DATA_SET_TYPE, EVENT_TYPE, ACTION_TYPE)
+#: What a response says of the object that its request was about, and where that has it.
+_ECHOED_TEXTS: Final = (
+    (AFFECTED_SOP_CLASS, AFFECTED_SOP_CLASS),
+    (AFFECTED_SOP_INSTANCE, AFFECTED_SOP_INSTANCE),
+    (AFFECTED_SOP_CLASS, REQUESTED_SOP_CLASS),
+    (AFFECTED_SOP_INSTANCE, REQUESTED_SOP_INSTANCE),
+)
 
 
 #: Warnings of a C-STORE, and its answer to an object that is there already: the object is stored.
@@ -158,9 +176,12 @@ def response(
         STATUS: status,
         **{element: min(number, 0xFFFF) for element, number in (counters or {}).items()},
     }
-    for element in (AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE):
+    for element, requested in _ECHOED_TEXTS:
+        if requested in command.values:
+            values[element] = command.text(requested)
+    for element in (EVENT_TYPE, ACTION_TYPE):
         if element in command.values:
-            values[element] = command.text(element)
+            values[element] = command.number(element)
     if comment:
         values[ERROR_COMMENT] = comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:64]
     return encode_command(values)
