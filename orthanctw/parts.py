@@ -24,6 +24,7 @@ from orthanctw.dicom.transcode import NativeTranscoder
 from orthanctw.dicom.transcoder import CodecTranscoder
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.dicom_parts import build_dicom
+from orthanctw.editing_parts import build_editing, editing_kinds
 from orthanctw.errors import ConfigurationError
 from orthanctw.events import EventBus
 from orthanctw.exports import ExportLog
@@ -292,6 +293,7 @@ class Parts:
             self.index, self.storage, self.transcoder, deflate=self.settings.orthanctw.archive_deflate
         )
         self.shelf = Shelf(self.storage, options.media_archive_size)
+        self.editing = build_editing(self)
         operations = Operations(self.ingest, self.removal, self.index, self.names, self.attaching)
         return JobsEngine(
             self.index,
@@ -300,6 +302,7 @@ class Parts:
                 store_kind(self.retrieval, self.sender),
                 *retrieve_kinds(self.scu, self.dictionary),
                 *archive_kinds(self.archives, self.shelf),
+                *editing_kinds(self),
             ],
             clock=self._reactor,
             wall_clock=self.wall_clock,

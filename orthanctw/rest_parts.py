@@ -14,6 +14,7 @@ from orthanctw.configuration import mac_addresses
 from orthanctw.contents import Contents
 from orthanctw.creation import Creation, CreationOptions
 from orthanctw.dicom_parts import conformance_of
+from orthanctw.editing_parts import editing_routes
 from orthanctw.fileexport import FileExport
 from orthanctw.log import LogLevels
 from orthanctw.metrics_parts import measurement
@@ -100,6 +101,7 @@ def build_api(
             is_streaming=settings.http.synchronous_zip_stream,
         ),
         MetricsRoutes(parts.metrics, measurement(parts)),
+        *editing_routes(parts, submission),
         *_network_routes(parts, submission, encoder),
         MissingRoutes(),
     ]

@@ -21,10 +21,8 @@ ROUTES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = json.loads(
 )
 #: What the server does not do, by topic: patterns of a method and a path.
 MISSING: Final = {
-    "modification": r"POST /\w+/{id}/(modify|anonymize|split|merge)|POST /tools/bulk-(modify|anonymize)",
     "peers": r"\w+ /peers.*",
     "storage commitment": r"POST /modalities/{id}/storage-commitment|\w+ /storage-commitment/.*",
-    "worklists": r"POST /modalities/{id}/find-worklist",
     "scripts": r"POST /tools/execute-script",
 }
 

@@ -1,4 +1,4 @@
-"""Parameters of jobs that concern remote application entities, as JSON and back."""
+"""Parameters of jobs as JSON and back: remote application entities, and who has asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from orthanctw.jobs.contract import Parameters
+from orthanctw.model import Origin, OriginKind
 from orthanctw.remote import Originator, Remote
 from orthanctw.settings.structures import Manufacturer, RetrieveMethod
 
@@ -32,3 +33,13 @@ def originator_of(parameters: Parameters) -> Originator | None:
     """Who asked for the C-MOVE that a job carries out, if one did."""
     aet = parameters.get("MoveOriginatorAET")
     return Originator(aet, parameters.get("MoveOriginatorID", 0)) if aet else None
+
+
+def origin_to_json(origin: Origin) -> Mapping[str, Any]:
+    """Who has asked for a job, as JSON."""
+    return {**attrs.asdict(origin), "kind": origin.kind.value}
+
+
+def origin_from_json(values: Mapping[str, Any]) -> Origin:
+    """What `origin_to_json` wrote. Raises KeyError, TypeError, ValueError for anything else."""
+    return Origin(**{**values, "kind": OriginKind(values["kind"])})

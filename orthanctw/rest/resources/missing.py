@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from orthanctw.errors import NotImplementedHere
-from orthanctw.model import ResourceLevel
 from orthanctw.rest.call import Call
 from orthanctw.rest.declaration import route
 from orthanctw.rest.reply import Reply
 
-_MODIFIED: Final = tuple(
-    f"/{level.plural}/<id>/{name}" for level in ResourceLevel for name in ("modify", "anonymize")
-)
-_STUDIES: Final = ("/studies/<id>/split", "/studies/<id>/merge")
-_BULK: Final = ("/tools/bulk-modify", "/tools/bulk-anonymize")
-
 
 class MissingRoutes:
     """Each answers 501, whatever the body. Routes without answers are no part of the OpenAPI document."""
-
-    @route("POST", *_MODIFIED, *_STUDIES, *_BULK, answers=())
-    async def modification(self, call: Call) -> Reply:
-        """Modification and anonymisation."""
-        raise NotImplementedHere("Modification and anonymisation are not available")
 
     @route("GET", "/peers", "/peers/<id>", "/peers/<id>/configuration", "/peers/<id>/system", answers=())
     @route("PUT", "/peers/<id>", answers=())
@@ -38,11 +24,6 @@ class MissingRoutes:
     async def storage_commitment(self, call: Call) -> Reply:
         """Storage commitment (PS3.4 annex J)."""
         raise NotImplementedHere("Storage commitment is not available")
-
-    @route("POST", "/modalities/<id>/find-worklist", answers=())
-    async def worklists(self, call: Call) -> Reply:
-        """Modality worklists (PS3.4 annex K)."""
-        raise NotImplementedHere("Worklists are not available")
 
     @route("POST", "/tools/execute-script", answers=())
     async def scripts(self, call: Call) -> Reply:
