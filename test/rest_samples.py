@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -18,6 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
@@ -357,6 +358,11 @@ class RestCase(TestCase):
     async def fill(self) -> list[dict[str, str]]:
         """Store the objects of `hierarchy`; answers what the uploads answered."""
         return [await self.client.store(data) for data in hierarchy()]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for the server to notice what a client did."""
+        while not condition():
+            await deferLater(reactor, 0.005)
 
     def files(self) -> list[str]:
         """Files of the storage area, those being received included, without database and lock."""

@@ -49,6 +49,10 @@ class Unique:
         self._counts[free] = self._first
         return free
 
+    def give_back(self, name: str) -> None:
+        """A name that was taken is free."""
+        del self._counts[name]
+
 
 def file_names(modality: str, numbers: Sequence[int | None]) -> list[str]:
     """Names of the files of a series whose instances have these InstanceNumbers."""

@@ -91,6 +91,7 @@ class Listing:
         if place is not None:
             group, name = place
             del self._groups[group][name]
+            self._taken[group].give_back(name)
             if not self._groups[group]:
                 del self._groups[group], self._taken[group]
 

@@ -111,6 +111,9 @@ class WebDavRoutes:
         if node.kind is Kind.JSON:
             return Reply(await self._json(node), PLAIN_JSON, compressible=True)
         if node.attachment is None:
+            if call.is_head:
+                # Clients look by HEAD whether there is a folder.
+                return Reply(content_type=None)
             raise EmptyAnswer(404)
         headers = (
             *tagged(call, of_attachment(node.attachment).etag),
