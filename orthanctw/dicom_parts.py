@@ -17,7 +17,8 @@ from orthanctw.dicom.scp.get import GetService
 from orthanctw.dicom.scp.move import MoveService
 from orthanctw.dicom.scp.negotiation import FOR_QUERIES, FOR_VERIFICATION, QUERY_RETRIEVE
 from orthanctw.dicom.scp.server import DicomServer
-from orthanctw.dicom.uids import VERIFICATION
+from orthanctw.dicom.scp.worklist import WorklistService
+from orthanctw.dicom.uids import VERIFICATION, WORKLIST_FIND
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.kinds.store import STORE, store_parameters
 from orthanctw.metrics_parts import publish_operations
@@ -61,7 +62,11 @@ def conformance_of(settings: Settings, acceptance: Acceptance) -> conformance.Co
     """What is said of the services, provided and used."""
     provided = [conformance.Service("Echo", (VERIFICATION,), FOR_VERIFICATION)]
     for name, command in (("Find", dimse.C_FIND_RQ), ("Move", dimse.C_MOVE_RQ), ("Get", dimse.C_GET_RQ)):
-        classes = tuple(uid for uid, answered in QUERY_RETRIEVE.items() if answered == command)
+        classes = tuple(
+            uid
+            for uid, answered in QUERY_RETRIEVE.items()
+            if answered == command and (uid != WORKLIST_FIND or settings.worklists.enable)
+        )
         provided.append(conformance.Service(name, classes, FOR_QUERIES))
     return conformance.Conformance(
         acceptance,
@@ -71,7 +76,8 @@ def conformance_of(settings: Settings, acceptance: Acceptance) -> conformance.Co
     )
 
 
-def _services(parts: Parts) -> dict[int, Service]:
+def _services(parts: Parts) -> dict[str, Service]:
+    """What carries out queries and retrievals, by their SOP class."""
     options = parts.settings.dicom
 
     async def submit_move(objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> None:
@@ -80,7 +86,7 @@ def _services(parts: Parts) -> dict[int, Service]:
     querying = Querying(
         parts.finder, parts.catalog, aet=options.dicom_aet, case_sensitive_names=options.case_sensitive_pn
     )
-    return {
+    by_command: dict[int, Service] = {
         dimse.C_FIND_RQ: FindService(
             querying, default_encoding=parts.default_encoding, ignored=parts.modalities.ignored_keys
         ),
@@ -96,3 +102,8 @@ def _services(parts: Parts) -> dict[int, Service]:
             submit=None if options.synchronous_c_move else submit_move,
         ),
     }
+    services = {uid: by_command[command] for uid, command in QUERY_RETRIEVE.items()}
+    del services[WORKLIST_FIND]
+    if parts.worklists is not None:
+        services[WORKLIST_FIND] = WorklistService(parts.worklists, parts.default_encoding)
+    return services

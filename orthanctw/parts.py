@@ -58,6 +58,7 @@ from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.storage.indexonly import IndexOnlyStorage
 from orthanctw.threads import NamedPool
 from orthanctw.uploads import UploadLimits, Uploads
+from orthanctw.worklist_parts import build_worklists
 
 DATABASE = "orthanctw.db"
 #: Seconds that the associations of a C-MOVE stay open: they end with it.
@@ -130,6 +131,7 @@ class Parts:
         )
         self._build_domain()
         self.acceptance = Acceptance(settings.dicom, self.modalities.all)
+        self.worklists, self.housekeeping = build_worklists(self, reactor)
         self.dicom = build_dicom(self, reactor)
         self.api = build_api(self, reactor, levels, shut_down, reset)
         self.site = OrthancSite(http_options(self, settings), self.api.render, self.api.fail, reactor)

@@ -72,25 +72,27 @@ def parse_query(
     level = LEVELS.get(level_text.upper())
     if level is None:
         raise ParameterOutOfRange("QueryRetrieveLevel is unknown")
-    wanted = [element for element in elements if _is_key(element[0]) and element[0] not in ignored]
-    conditions = _conditions(wanted, dictionary, case_sensitive_names)
+    wanted = [element for element in elements if is_key(element[0]) and element[0] not in ignored]
+    conditions = conditions_of(wanted, dictionary, case_sensitive_names)
     keys = tuple((element[0], element[1]) for element in wanted)
     return Query(find=Find(level=level, conditions=tuple(conditions)), level_text=level_text, keys=keys)
 
 
-def _is_key(tag: int) -> bool:
+def is_key(tag: int) -> bool:
+    """Whether an element of an identifier is a key: something to match and to answer."""
     return tag not in _NO_CONDITIONS and tag & 0xFFFF != 0
 
 
-def _conditions(elements: Elements, dictionary: Dictionary, case_sensitive_names: bool) -> list[Condition]:
+def conditions_of(elements: Elements, dictionary: Dictionary, case_sensitive_names: bool) -> list[Condition]:
+    """What the keys of an identifier ask for. ParameterOutOfRange for a wildcard where none can stand."""
     conditions: list[Condition] = []
     for element in elements:
         tag, vr, value = element[:3]
-        if reserves(tag):
+        if reserves(tag) or not is_key(tag):
             continue
         if vr == "SQ" and isinstance(value, list):
             # More than one item is not allowed in a query (PS3.4 section C.2.2.2.6).
-            nested = _conditions(value[0], dictionary, case_sensitive_names) if value else []
+            nested = conditions_of(value[0], dictionary, case_sensitive_names) if value else []
             if nested:
                 conditions.append(sequence_condition(tag, nested))
         elif isinstance(value, str) and (text := value.strip(" \0")) not in ("", "*"):

@@ -46,6 +46,7 @@ from orthanctw.rest.resources.system import ExplorerRoutes, SystemRoutes
 from orthanctw.rest.resources.tools import ToolRoutes
 from orthanctw.rest.resources.uploads import UploadRoutes
 from orthanctw.rest.resources.views import ViewRoutes
+from orthanctw.rest.resources.worklists import WorklistRoutes
 from orthanctw.rest.serialisers import ResourceSerialiser
 from orthanctw.rest.site import HttpOptions
 from orthanctw.rest.submission import Submission
@@ -105,6 +106,8 @@ def build_api(
         *_network_routes(parts, submission, encoder),
         MissingRoutes(),
     ]
+    if parts.worklists is not None:
+        owners.append(WorklistRoutes(parts.worklists, parts.dictionary, encoder))
     if settings.http.orthanc_explorer_enabled:
         owners.append(ExplorerRoutes())
     if settings.http.web_dav_enabled:

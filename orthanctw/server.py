@@ -98,6 +98,9 @@ class Server(Parts):
             await self.modalities.load()
             await self.jobs.start(goes_on=self._goes_on)
             started.append(lambda: self.jobs.stop(self._reactor.seconds()))
+            if self.housekeeping is not None:
+                self.housekeeping.start()
+                started.append(self.housekeeping.stop)
             self._listen()
         except BaseException:
             for stop in reversed(started):
@@ -199,6 +202,8 @@ class Server(Parts):
             await deferLater(self._reactor, _STOP_INTERVAL)
         self.site.abort()
         self.stability.stop()
+        if self.housekeeping is not None:
+            await self.housekeeping.stop()
         await self.senders.close()
         await self.scu.close()
         await self.processes.close()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orthanctw.settings import OWN_SECTION, SECTIONS, Option, Orthanctw, State, options_of
-from orthanctw.settings.plugin_sections import PLUGIN_OPTIONS, PLUGIN_SECTIONS
+from orthanctw.settings import OWN_SECTION, SECTIONS, Option, Orthanctw, State, Worklists, options_of
+from orthanctw.settings.plugin_sections import BUILT_IN, PLUGIN_OPTIONS, PLUGIN_SECTIONS
 from orthanctw.settings.structures import JobThreads, LogWarnings, Modality, Peer, Pkcs11
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -51,6 +51,7 @@ _RULES = """\
 * `DicomAet` has 1 to 16 characters.
 * With `DicomTlsEnabled`, `DicomTlsRemoteCertificateRequired` needs `DicomTlsTrustedCertificates`, and
   `DicomTlsMinimumProtocolVersion` other than 0 needs `DicomTlsCiphersAccepted`.
+* With `Worklists.Enable`, worklists lie either in `Worklists.Directory` or in the index (`SaveInOrthancDatabase`).
 * `UserMetadata` and `UserContentType` give each number once, and no name of the server's own. `ExtraMainDicomTags`
   gives each tag of a level once.
 """
@@ -110,6 +111,7 @@ def document() -> str:
     for name, section in SECTIONS.items():
         lines += [f"### {name.capitalize()}", "", (section.__doc__ or "").strip(), "", *_table(section)]
     lines += [f"## The section `{OWN_SECTION}`", "", "Options that only this program has.", "", *_table(Orthanctw)]
+    lines += ["## The section `Worklists`", "", "See [worklists.md](worklists.md).", "", *_table(Worklists)]
     lines += ["## Structures", ""]
     for option, section, text in _STRUCTURES:
         lines += [f"### Entries of `{option}`", "", text, "", *_table(section, states=False)]
@@ -128,7 +130,7 @@ def document() -> str:
         "## Plugins",
         "",
         "The sections of these plugins are known and kept; none has an effect yet, which a warning tells: "
-        + ", ".join(f"`{name}`" for name in (*PLUGIN_SECTIONS, *PLUGIN_OPTIONS))
+        + ", ".join(f"`{name}`" for name in (*PLUGIN_SECTIONS, *PLUGIN_OPTIONS) if name not in BUILT_IN)
         + ".",
         "",
     ]

@@ -13,6 +13,8 @@ PATIENT_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE: Final = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET: Final = "1.2.840.10008.5.1.4.1.2.2.3"
+#: Modality worklist information model (PS3.4 section K.6).
+WORKLIST_FIND: Final = "1.2.840.10008.5.1.4.31"
 #: Every transfer syntax, in the order in which one is chosen when a peer offers several.
 TRANSFER_SYNTAXES: Final = (
     "1.2.840.10008.1.2.1",

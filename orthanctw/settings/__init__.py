@@ -13,6 +13,7 @@ from orthanctw.settings.structures import (
     RetrieveMethod,
     UserContentType,
 )
+from orthanctw.settings.worklists import Worklists
 
 __all__ = [
     "LOG_CATEGORIES",
@@ -32,5 +33,6 @@ __all__ = [
     "State",
     "StorageAccess",
     "UserContentType",
+    "Worklists",
     "options_of",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orthanctw.model import OverwriteMode
 from orthanctw.settings.kinds import Place
 from orthanctw.settings.options import State, options_of
-from orthanctw.settings.plugin_sections import wanted
+from orthanctw.settings.plugin_sections import BUILT_IN, wanted
 
 if TYPE_CHECKING:
     from orthanctw.settings.sections import Settings
@@ -24,6 +24,7 @@ def check(settings: Settings, given: Mapping[str, object], place: Place) -> None
     _check_accounts(settings, given, place)
     _check_encryption(settings, place)
     _check_reserved(settings, place)
+    _check_worklists(settings, place)
     _warn_without_effect(settings, given, place)
 
 
@@ -74,6 +75,19 @@ def _check_reserved(settings: Settings, place: Place) -> None:
             place.key("UserContentType").key(name).warn(f"{entry.number} is used by {user}")
 
 
+def _check_worklists(settings: Settings, place: Place) -> None:
+    worklists = settings.worklists
+    if not worklists.enable:
+        return
+    section = place.key("Worklists")
+    if worklists.directory and worklists.save_in_orthanc_database:
+        section.key("SaveInOrthancDatabase").problem("worklists lie in Directory or in the index, not in both")
+    if not worklists.directory and not worklists.save_in_orthanc_database:
+        section.key("Directory").problem("missing, although worklists are not kept in the index")
+    if worklists.delete_worklists_delay and worklists.directory:
+        section.key("DeleteWorklistsDelay").warn("concerns worklists in the index only")
+
+
 def _warn_without_effect(settings: Settings, given: Mapping[str, object], place: Place) -> None:
     if settings.general.plugins:
         place.key("Plugins").warn("shared libraries cannot be loaded")
@@ -88,5 +102,5 @@ def _warn_without_effect(settings: Settings, given: Mapping[str, object], place:
                     if given.get(name, declared.default) != declared.default:
                         place.key(name).warn("has no effect yet")
     for name, value in settings.plugin_sections.items():
-        if wanted(value):
+        if name not in BUILT_IN and wanted(value):
             place.key(name).warn("has no effect yet")

@@ -23,6 +23,8 @@ PLUGIN_SECTIONS: Final = (
     "Transfers",
     "Worklists",
 )
+#: Those of which the options do what they say.
+BUILT_IN: Final = frozenset({"Worklists"})
 #: Options of plugins outside any section.
 PLUGIN_OPTIONS: Final = ("PythonScript", "PythonVerbose")
 

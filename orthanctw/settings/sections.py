@@ -17,8 +17,9 @@ from orthanctw.settings.core import Database, General, Jobs, Lua, Performance, S
 from orthanctw.settings.kinds import Place, described
 from orthanctw.settings.options import WORKS, names_of, object_kind, option, read_section, warn_unknown
 from orthanctw.settings.own import Orthanctw
-from orthanctw.settings.plugin_sections import PLUGIN_OPTIONS, PLUGIN_SECTIONS
+from orthanctw.settings.plugin_sections import BUILT_IN, PLUGIN_OPTIONS, PLUGIN_SECTIONS
 from orthanctw.settings.services import Dicom, Http, Network, Security
+from orthanctw.settings.worklists import Worklists
 
 #: Classes of the sections whose options stand at the top level, by the field of `Settings`.
 SECTIONS: Final[Mapping[str, type]] = MappingProxyType(
@@ -45,6 +46,11 @@ class _Own:
     orthanctw: Orthanctw = option(OWN_SECTION, object_kind(Orthanctw), {}, WORKS, "Options of this program alone")
 
 
+@attrs.frozen(kw_only=True)
+class _BuiltIn:
+    worklists: Worklists = option("Worklists", object_kind(Worklists), {}, WORKS, "Modality worklists")
+
+
 def known_names() -> tuple[str, ...]:
     """Every key that may stand at the top level."""
     return (*names_of([*SECTIONS.values(), _Own]), *PLUGIN_SECTIONS, *PLUGIN_OPTIONS)
@@ -54,7 +60,8 @@ def known_names() -> tuple[str, ...]:
 class Settings:
     """The configuration: a section per group, values typed and in the unit that the option has.
 
-    `plugin_sections` are the sections of plugins as they are; `warnings` is what the log should tell at the start.
+    `plugin_sections` are the sections of plugins as they are, and `worklists` is one of them, typed; `warnings` is what
+    the log should tell at the start.
     """
 
     general: General = attrs.field(factory=General)
@@ -69,13 +76,14 @@ class Settings:
     lua: Lua = attrs.field(factory=Lua)
     performance: Performance = attrs.field(factory=Performance)
     orthanctw: Orthanctw = attrs.field(factory=Orthanctw)
+    worklists: Worklists = attrs.field(factory=Worklists)
     plugin_sections: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False)
     warnings: tuple[str, ...] = ()
 
     @property
     def sections(self) -> tuple[object, ...]:
-        """Every section with options of the top level, and our own."""
-        return (*(getattr(self, field) for field in SECTIONS), self.orthanctw)
+        """Every section with options of the top level, our own, and those of plugins that are built in."""
+        return (*(getattr(self, field) for field in SECTIONS), self.orthanctw, self.worklists)
 
     @classmethod
     def defaults(cls, base: str = "") -> Settings:
@@ -100,9 +108,11 @@ class Settings:
         }
         own = read_section(_Own, document, place)
         values["orthanctw"] = own.orthanctw if own else None
+        built_in = read_section(_BuiltIn, document, place)
+        values["worklists"] = built_in.worklists if built_in else None
         plugins = {name: document[name] for name in (*PLUGIN_SECTIONS, *PLUGIN_OPTIONS) if name in document}
         for name in PLUGIN_SECTIONS:
-            if not isinstance(plugins.get(name, {}), dict):
+            if name not in BUILT_IN and not isinstance(plugins.get(name, {}), dict):
                 place(name).problem(f"an object is needed, not {described(plugins[name])}")
         usable = {field: value for field, value in values.items() if value is not None}
         settings = cls(**usable, plugin_sections=MappingProxyType(plugins))  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ class Dicom:
         "DicomAlwaysAllowFind", boolean, False, WORKS, "Anybody may send C-FIND, not known modalities only"
     )
     dicom_always_allow_find_worklist: bool = option(
-        "DicomAlwaysAllowFindWorklist", boolean, False, LATER, "Anybody may ask for worklists"
+        "DicomAlwaysAllowFindWorklist", boolean, False, WORKS, "Anybody may ask for worklists"
     )
     dicom_always_allow_get: bool = option(
         "DicomAlwaysAllowGet", boolean, False, WORKS, "Anybody may send C-GET, not known modalities only"

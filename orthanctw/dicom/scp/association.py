@@ -21,7 +21,7 @@ from orthanctw.dicom.scp.exchange import Exchange, Identifier, Outcome, Service
 from orthanctw.dicom.scp.negotiation import QUERY_RETRIEVE, distinct_contexts, negotiate
 from orthanctw.dicom.scp.outbound import Outbound
 from orthanctw.dicom.scp.storage import ReceivedObject, Unwanted, is_uid
-from orthanctw.dicom.uids import VERIFICATION
+from orthanctw.dicom.uids import VERIFICATION, WORKLIST_FIND
 from orthanctw.dicom.upper.pdus import (
     APPLICATION_CONTEXT,
     Abort,
@@ -43,7 +43,6 @@ _AHEAD = 4
 #: The same while we wait for the peer's own answers, and cannot pause: more is abuse.
 _AHEAD_OF_GET = 64
 _OPERATIONS: Final = {
-    dimse.C_ECHO_RQ: Operation.ECHO,
     dimse.C_FIND_RQ: Operation.FIND,
     dimse.C_MOVE_RQ: Operation.MOVE,
     dimse.C_GET_RQ: Operation.GET,
@@ -70,7 +69,7 @@ class Services:
 
     `operations` bounds how many run at once (``DicomThreadsCount``), `queries` how many C-FIND and `retrievals` how
     many C-MOVE and C-GET: those wait for peers, and one that sends to ourselves even for us, which must not keep us
-    from receiving. `services` carry out queries and retrievals, by the command field of their requests.
+    from receiving. `services` carry out queries and retrievals, by their SOP class.
     """
 
     acceptance: Acceptance
@@ -82,7 +81,7 @@ class Services:
     durations: Durations
     queries: DeferredSemaphore
     retrievals: DeferredSemaphore
-    services: Mapping[int, Service] = attrs.field(factory=dict)
+    services: Mapping[str, Service] = attrs.field(factory=dict)
 
 
 class AssociationOwner(Protocol):
@@ -152,7 +151,8 @@ class Association:
             self.layer.reject(reject)
             return
         self.calling_aet, self.called_aet = request.calling_aet, request.called_aet
-        answer = negotiate(request, self._services.acceptance, self._services.maximum_length)
+        services = self._services
+        answer = negotiate(request, services.acceptance, services.maximum_length, services.services)
         proposed = distinct_contexts(request)
         self._contexts = {
             context.context_id: (proposed[context.context_id].abstract_syntax, context.transfer_syntax)
@@ -377,25 +377,27 @@ class Association:
 
     async def _carry_out(self, message: Message, exchange: Exchange) -> Outcome:
         command = message.command
-        service = self._services.services.get(command.field)
+        service = self._services.services.get(exchange.abstract_syntax)
         if command.field == dimse.C_STORE_RQ:
             await self._store(message)
         elif command.field == dimse.C_ECHO_RQ:
-            self._admit(command.field, "C-ECHO")
-        elif service is not None:
-            if QUERY_RETRIEVE.get(exchange.abstract_syntax) != command.field:
+            self._admit(Operation.ECHO, "C-ECHO")
+        elif command.field in _OPERATIONS:
+            if service is None or QUERY_RETRIEVE.get(exchange.abstract_syntax) != command.field:
                 raise OrthancError(
                     "The presentation context is of another service", dimse_status=dimse.UNRECOGNIZED_OPERATION
                 )
-            self._admit(command.field, _OPERATIONS[command.field].value)
+            is_worklist = exchange.abstract_syntax == WORKLIST_FIND
+            operation = Operation.FIND_WORKLIST if is_worklist else _OPERATIONS[command.field]
+            self._admit(operation, operation.value)
             return await service(exchange)
         else:
             raise OrthancError("This operation is not offered", dimse_status=dimse.UNRECOGNIZED_OPERATION)
         return Outcome()
 
-    def _admit(self, field: int, name: str) -> None:
+    def _admit(self, operation: Operation, name: str) -> None:
         self._count(name)
-        if not self._services.acceptance.is_allowed(_OPERATIONS[field], self.calling_aet, self.address):
+        if not self._services.acceptance.is_allowed(operation, self.calling_aet, self.address):
             raise OrthancError(f"{name} is not allowed", dimse_status=dimse.NOT_AUTHORIZED)
 
     async def _store(self, message: Message) -> None:

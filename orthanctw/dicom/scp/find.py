@@ -34,7 +34,7 @@ class FindService:
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-FIND: a pending response for each match."""
         identifier = exchange.identifier(self._default_encoding.name)
-        character_sets = self._character_sets(identifier)
+        character_sets = character_sets_of(identifier, self._default_encoding)
         ignored = self._ignored(exchange.carrier.calling_aet, exchange.carrier.address)
         answers = await self._querying.begin(identifier, ignored)
         while batch := await answers.next():
@@ -46,8 +46,9 @@ class FindService:
             return Outcome(status=dimse.CANCELLED, comment="" if answers.is_complete else "Not all matches are told")
         return Outcome()
 
-    def _character_sets(self, identifier: Elements) -> tuple[str, ...]:
-        """The asker's own character set is what it can read; else the server's."""
-        own = text_of(identifier, SPECIFIC_CHARACTER_SET)
-        default = self._default_encoding.term
-        return (own, default) if is_known(own) else (default,)
+
+def character_sets_of(identifier: Elements, default_encoding: DefaultEncoding) -> tuple[str, ...]:
+    """Those of answers: the asker's own, which it can read, and the server's."""
+    own = text_of(identifier, SPECIFIC_CHARACTER_SET)
+    default = default_encoding.term
+    return (own, default) if is_known(own) else (default,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Container, Iterable, Set
 
 from orthanctw.acceptance import Acceptance
 from orthanctw.dicom import dimse
@@ -16,6 +16,7 @@ from orthanctw.dicom.uids import (
     STUDY_ROOT_MOVE,
     TRANSFER_SYNTAXES,
     VERIFICATION,
+    WORKLIST_FIND,
 )
 from orthanctw.dicom.upper.pdus import (
     AcceptedContext,
@@ -27,7 +28,7 @@ from orthanctw.dicom.upper.pdus import (
 )
 
 _IMPLICIT = "1.2.840.10008.1.2"
-#: Services that answer queries and retrievals, by their SOP class (PS3.4 table C.4-1 and on).
+#: Requests of queries and retrievals, by their SOP class (PS3.4 tables C.4-1 and on, section K.6).
 QUERY_RETRIEVE = {
     PATIENT_ROOT_FIND: dimse.C_FIND_RQ,
     STUDY_ROOT_FIND: dimse.C_FIND_RQ,
@@ -35,6 +36,7 @@ QUERY_RETRIEVE = {
     STUDY_ROOT_MOVE: dimse.C_MOVE_RQ,
     PATIENT_ROOT_GET: dimse.C_GET_RQ,
     STUDY_ROOT_GET: dimse.C_GET_RQ,
+    WORKLIST_FIND: dimse.C_FIND_RQ,
 }
 FOR_QUERIES = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT))
 FOR_VERIFICATION = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT, "1.2.840.10008.1.2.2"))
@@ -48,10 +50,10 @@ def choose_syntax(proposed: Iterable[str], accepted: Set[str]) -> str | None:
     return min(candidates, key=lambda uid: _PREFERENCE.get(uid, _UNKNOWN_RANK), default=None)
 
 
-def _answer(context: ProposedContext, acceptance: Acceptance) -> AcceptedContext:
+def _answer(context: ProposedContext, acceptance: Acceptance, offered: Container[str]) -> AcceptedContext:
     if context.abstract_syntax == VERIFICATION:
         accepted: Set[str] = FOR_VERIFICATION
-    elif context.abstract_syntax in QUERY_RETRIEVE:
+    elif context.abstract_syntax in offered:
         accepted = FOR_QUERIES
     elif acceptance.accepts_storage_of(context.abstract_syntax):
         accepted = acceptance.transfer_syntaxes
@@ -73,10 +75,12 @@ def distinct_contexts(request: AssociateRequest) -> dict[int, ProposedContext]:
     return found
 
 
-def negotiate(request: AssociateRequest, acceptance: Acceptance, maximum_length: int) -> AssociateAccept:
-    """The answer to a request that is to be accepted."""
+def negotiate(
+    request: AssociateRequest, acceptance: Acceptance, maximum_length: int, offered: Container[str]
+) -> AssociateAccept:
+    """The answer to a request that is to be accepted; `offered` are the classes of queries and retrievals."""
     proposed = distinct_contexts(request)
-    contexts = tuple(_answer(context, acceptance) for context in proposed.values())
+    contexts = tuple(_answer(context, acceptance, offered) for context in proposed.values())
     accepted = {proposed[item.context_id].abstract_syntax for item in contexts if item.result is ContextResult.ACCEPTED}
     return AssociateAccept(
         called_aet=request.called_aet,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from orthanctw.dicom.authoring import ValueOptions, elements_of
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, format_tag
 from orthanctw.dicom.elements import Elements
@@ -21,7 +22,15 @@ from orthanctw.dicom.scuqueries import (
     parse_query,
     template,
 )
-from orthanctw.errors import BadFileFormat, EmptyAnswer, NotImplementedHere, ParameterOutOfRange, UnknownResource
+from orthanctw.dicom.uids import WORKLIST_FIND
+from orthanctw.errors import (
+    BadFileFormat,
+    BadParameterType,
+    EmptyAnswer,
+    NotImplementedHere,
+    ParameterOutOfRange,
+    UnknownResource,
+)
 from orthanctw.exports import ExportLog
 from orthanctw.identifiers import ORTHANC_ID_LENGTH
 from orthanctw.interfaces import IDicomScu, IIndex
@@ -84,6 +93,15 @@ _QUERY: Final = (
 TARGET_AET: Final = Argument("TargetAet", "string", "AE title that the objects are sent to")
 _RETRIEVED: Final = Argument("Resources", "objects", "Texts of the unique keys, by tags", required=True)
 _RETRIEVE: Final = (LEVEL, _RETRIEVED, LOCAL_AET, TIMEOUT, *JOB)
+_WORKLIST: Final = Body(
+    fields=(
+        QUERY,
+        Argument("Short", "boolean", "Whether tags are shown by their numbers only"),
+        Argument("Full", "boolean", "Whether tags are shown with their numbers, names and types"),
+    ),
+    schema=KINDS["object"],
+    summary="Texts to match, by tags; or these as Query",
+)
 _KEYS: Final = Body(schema=KINDS["object"], summary="Texts to match, by tags")
 #: Keys of which the older routes need one each: without them, or with wildcards in them, nothing is asked.
 _PATIENT_OR_REQUEST: Final = (PATIENT_ID, ACCESSION_NUMBER)
@@ -333,6 +351,23 @@ class ModalityRoutes:
 
     def _simplified(self, answer: Elements) -> dict[str, Any]:
         return form_of(answer, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary, maximum_length=0))
+
+    @route("POST", "/modalities/<id>/find-worklist", body=_WORKLIST)
+    async def find_worklist(self, call: Call) -> Reply:
+        """C-FIND of modality worklists (PS3.4 annex K)."""
+        body = await needed_object(call)
+        remote = self._remote(call, {})
+        query, form = body, TagFormat.SIMPLIFY
+        if "Query" in body:
+            query = field(body, "Query", dict, {}, BadParameterType)
+            if field(body, "Short", bool, False, BadFileFormat):
+                form = TagFormat.SHORT
+            elif field(body, "Full", bool, False, BadFileFormat):
+                form = TagFormat.FULL
+        keys = elements_of(query, ValueOptions(dictionary=self._dictionary))
+        found = await self._scu.find(remote, WORKLIST_FIND, keys)
+        options = FormOptions(dictionary=self._dictionary, maximum_length=0)
+        return json_reply([form_of(answer, form, options) for answer in found])
 
     @route("POST", "/modalities/<id>/move", body=Body(fields=(TARGET_AET, *_RETRIEVE)))
     async def move(self, call: Call) -> Reply:

@@ -1,0 +1,34 @@
+"""C-FIND SCP of modality worklists (PS3.4 section K.4.1)."""
+
+from __future__ import annotations
+
+from orthanctw.dicom import dimse
+from orthanctw.dicom.charset import DefaultEncoding
+from orthanctw.dicom.scp.exchange import Exchange, Outcome
+from orthanctw.dicom.scp.find import character_sets_of
+from orthanctw.worklists.service import Worklists
+
+
+class WorklistService:
+    """Answers queries for worklists. `default_encoding` is that of queries that name none, and of answers."""
+
+    def __init__(self, worklists: Worklists, default_encoding: DefaultEncoding) -> None:
+        self._worklists = worklists
+        self._default_encoding = default_encoding
+
+    async def __call__(self, exchange: Exchange) -> Outcome:
+        """One C-FIND: a pending response for each match."""
+        identifier = exchange.identifier(self._default_encoding.name)
+        character_sets = character_sets_of(identifier, self._default_encoding)
+        matches = await self._worklists.find(
+            identifier, exchange.carrier.calling_aet, must_stop=lambda: exchange.must_stop
+        )
+        for answer in matches.answers():
+            if exchange.must_stop:
+                break
+            await exchange.respond(dimse.PENDING, identifier=answer, character_sets=character_sets)
+        if exchange.must_stop:
+            return Outcome(status=dimse.CANCELLED)
+        if not matches.is_complete:
+            return Outcome(status=dimse.CANCELLED, comment="Not all matches are told")
+        return Outcome()
