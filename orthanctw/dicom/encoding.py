@@ -156,6 +156,15 @@ def _encoder(term: str) -> Encode | None:
     return _extended(terms)
 
 
+def text_bytes(text: str, vr: str, character_set: str) -> bytes:
+    """Text of a VR in a SpecificCharacterSet, of even length. Raises ValueError when this cannot hold it."""
+    encode = _ascii if text.isascii() else _encoder(character_set)
+    if encode is None or not _fits(encode, character_set, text, vr):
+        raise ValueError(character_set)
+    raw = encode(text, vr)
+    return raw + b" " * (len(raw) % 2)
+
+
 def is_known(character_set: str) -> bool:
     """Whether all terms of a SpecificCharacterSet are known; of several the first may be empty."""
     terms = [item.strip() for item in character_set.split("\\")]

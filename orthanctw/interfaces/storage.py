@@ -91,6 +91,9 @@ class IStorageArea(Interface):
     def spool(*, is_object: bool = True) -> ISpool:
         """A new file to receive into; its MD5 is computed only if it may become part of the storage area."""
 
+    def spool_path() -> str:
+        """A path for a file that somebody else makes and removes; the next start removes what is left."""
+
     def adopt_blocking(path: str) -> ISpool:
         """A file of the spool folder that somebody else has made, as if it was received (blocking).
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Sequence
+
 import attrs
+import orjson
 
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import STANDARD, Dictionary
 from orthanctw.dicom.editing.modification import Modification
-from orthanctw.errors import NotImplementedHere
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import OrthancError
 from orthanctw.interfaces import ISpool, IStorageArea, ITranscoder
+from orthanctw.model import Compression
 from orthanctw.processes import ProcessPool
 from orthanctw.remote import Outgoing
 
@@ -102,4 +109,75 @@ class Editor:
         OrthancError
             Whatever else is wrong with this object; NOT_IMPLEMENTED when it cannot be transcoded.
         """
-        raise NotImplementedHere()
+        transcoded = await self._transcoded(source, modification)
+        try:
+            return await self._edited(source, transcoded, modification, key)
+        finally:
+            if transcoded is not source:
+                self._transcoder.release(transcoded)
+
+    async def _transcoded(self, source: Outgoing, modification: Modification) -> Outgoing:
+        """The object in the wanted transfer syntax: what is lossy makes another instance, which is edited then."""
+        if modification.transfer_syntax in ("", source.transfer_syntax):
+            return source
+        transcoded: Outgoing | None = await self._transcoder.transcode(
+            source,
+            (modification.transfer_syntax,),
+            quality=modification.lossy_quality,
+            allows_new_uid=True,
+            spools=True,
+        )
+        if transcoded is None:
+            raise OrthancError("An object cannot be had in this transfer syntax", code=ErrorCode.NOT_IMPLEMENTED)
+        return transcoded
+
+    async def _edited(
+        self, source: Outgoing, transcoded: Outgoing, modification: Modification, key: bytes
+    ) -> EditedObject:
+        options = self._options
+        if modification.is_anonymization and options.deidentification_key:
+            key = options.deidentification_key.encode("utf-8")
+        described = orjson.dumps(modification.to_json())
+        output = self._storage.spool_path()
+        old_instance = source.sop_instance_uid if transcoded.sop_instance_uid != source.sop_instance_uid else ""
+        try:
+            header, content = await self._processes.call(
+                "edit",
+                {
+                    "Path": transcoded.path,
+                    "StorageCompression": int(Compression.NONE),
+                    "ModificationLength": len(described),
+                    "Key": key.hex(),
+                    "OldInstance": old_instance,
+                    "Version": options.version,
+                    "Dictionary": self._dictionary.description,
+                    "DefaultEncoding": options.default_encoding.name,
+                    "Output": output,
+                    "Threshold": options.threshold,
+                },
+                described + (b"" if transcoded.path else transcoded.content),
+                unclaimed=lambda: self._remove(output),
+            )
+        except BaseException:
+            # A child that was killed leaves its file behind.
+            self._remove(output)
+            raise
+        return EditedObject(
+            content=content or await self._storage.call(self._storage.adopt_blocking, output),
+            identifiers=_identifiers(header["New"]),
+            source_identifiers=_identifiers(header["Old"]),
+            transfer_syntax=header["TransferSyntax"],
+        )
+
+    def _remove(self, path: str) -> None:
+        self._storage.call(_unlink, path).addErrback(lambda failure: None)
+
+
+def _identifiers(values: Sequence[str]) -> tuple[str, str, str, str]:
+    patient, study, series, instance = values
+    return patient, study, series, instance
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)

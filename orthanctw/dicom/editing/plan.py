@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -66,15 +66,15 @@ class Plan:
         Of an anonymisation.
     character_set : str
         The SpecificCharacterSet that the request asks for; empty for that of each object.
-    has_foreign_text : bool
-        Whether new text needs more than ASCII.
+    texts : tuple of (str, str)
+        New text that needs more than ASCII, and its VR.
     """
 
     modification: Modification
     rules: Rules
     profile: Profile | None
     character_set: str
-    has_foreign_text: bool
+    texts: tuple[tuple[str, str], ...]
 
 
 def plan_of(modification: Modification, dictionary: Dictionary, version: str) -> Plan:
@@ -105,7 +105,7 @@ def plan_of(modification: Modification, dictionary: Dictionary, version: str) ->
         rules=rules,
         profile=profile,
         character_set=term,
-        has_foreign_text=_has_foreign_text(rules),
+        texts=tuple(_texts(rules)),
     )
 
 
@@ -134,14 +134,18 @@ def _replacements(
     return {steps: elements_of(tags, options) for steps, tags in values.items()}
 
 
-def _has_foreign_text(rules: Rules) -> bool:
-    return any(map(_is_foreign, rules.replaced.values())) or any(
-        _has_foreign_text(inner) for items in rules.items.values() for inner in items.values()
-    )
+def _texts(rules: Rules) -> Iterator[tuple[str, str]]:
+    yield from _foreign(rules.replaced.values())
+    for items in rules.items.values():
+        for inner in items.values():
+            yield from _texts(inner)
 
 
-def _is_foreign(element: Element) -> bool:
-    value = element[2]
-    if isinstance(value, list):
-        return any(_is_foreign(inner) for item in value for inner in item)
-    return element[1] in CHARACTER_VRS and isinstance(value, str) and not value.isascii()
+def _foreign(elements: Iterable[Element]) -> Iterator[tuple[str, str]]:
+    for element in elements:
+        vr, value = element[1:3]
+        if isinstance(value, list):
+            for item in value:
+                yield from _foreign(item)
+        elif vr in CHARACTER_VRS and isinstance(value, str) and not value.isascii():
+            yield value, vr
