@@ -74,7 +74,9 @@ def implied_level(body: Mapping[str, Any], dictionary: Dictionary) -> ResourceLe
         if level is None:
             raise ParameterOutOfRange("Level is unknown")
         return level
-    replaced = {TagPath.parse(name, dictionary) for name in _field(body, "Replace", dict, {})}
+    values = body.get("Replace", {})
+    # What is no object is refused when it is read.
+    replaced = {TagPath.parse(name, dictionary) for name in (values if isinstance(values, dict) else ())}
     return next(
         (level for level, tag in IDENTIFIERS.items() if TagPath((), tag) in replaced), ResourceLevel.INSTANCE
     )
@@ -122,15 +124,18 @@ class _Reader:
         return modification
 
     def _paths(self, name: str) -> tuple[TagPath, ...]:
-        paths = _field(self._body, name, list, [])
-        if not all(isinstance(path, str) for path in paths):
-            raise BadFileFormat(f"Field {name} must be a list of tags")
+        paths = self._body.get(name, [])
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise BadRequest(f"Field {name} must be a list of tags")
         return tuple(TagPath.parse(path, self._dictionary) for path in paths)
 
     def _replacements(self) -> tuple[tuple[TagPath, Any], ...]:
         options = ValueOptions(dictionary=self._dictionary, private_creator=self._private_creator)
+        values = self._body.get("Replace", {})
+        if not isinstance(values, dict):
+            raise BadRequest("Field Replace must be an object")
         result = []
-        for text, value in _field(self._body, "Replace", dict, {}).items():
+        for text, value in values.items():
             path = TagPath.parse(text, self._dictionary)
             # What no object can have is refused before any is read.
             elements_of({format_tag(path.tag): value}, options)

@@ -83,6 +83,7 @@ class EditingRoutes:
     async def modify_instance(self, call: Call) -> Reply:
         """A modified instance as a file; nothing is stored."""
         body = await needed_object(call)
+        body.pop("Level", None)
         return await self._edited(call["id"], self._modification(body, implied_level(body, self._dictionary)))
 
     @route("POST", "/instances/<id>/anonymize", body=Body(fields=_ANONYMIZE), answers=(DICOM,))
