@@ -323,7 +323,8 @@ def dictionary_of(settings: Settings) -> Dictionary:
         )
         for item in settings.dicom.dictionary.values()
     ]
-    return Dictionary(entries, private=settings.dicom.load_private_dictionary)
+    options = settings.dicom
+    return Dictionary(entries, private=options.load_private_dictionary, files=options.external_dictionaries or ())
 
 
 def main_tags_of(settings: Settings, dictionary: Dictionary) -> MainTags:

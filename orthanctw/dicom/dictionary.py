@@ -11,12 +11,13 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Final
 
 import attrs
 
+from orthanctw.dicom.dictionaryfiles import FileEntry, read_files
 from orthanctw.errors import UnknownDicomTag
 
 UNKNOWN_NAME: Final = "Unknown Tag & Data"
@@ -67,14 +68,24 @@ _STANDARD: Final[dict[int, tuple[str, str]]] = {
     for tag, (vr, _vm, _name, status, keyword) in _ELEMENTS.items()
     if keyword
 }
+
+
+def _repeating(mask: str) -> Callable[[int], bool]:
+    """Whether a tag is one of those that pydicom writes with ``x`` for any digit."""
+    base = int(mask.replace("x", "0"), 16)
+    fixed = int(re.sub("[^x]", "0", mask).replace("x", "f"), 16) ^ 0xFFFFFFFF
+    return lambda tag: tag & fixed == base
+
+
 _REPEATERS: Final = [
-    (
-        int(re.sub("x", "0", mask), 16),
-        int(re.sub("[^x]", "0", mask).replace("x", "f"), 16) ^ 0xFFFFFFFF,
-        (_FROM_AMBIGUOUS.get(vr, vr), _printed(0, keyword, status)),
-    )
+    (_repeating(mask), (_FROM_AMBIGUOUS.get(vr, vr), _printed(0, keyword, status)))
     for mask, (vr, _vm, _name, status, keyword) in _REPEATING.items()
 ]
+#: Tags of their names; the first one of a name counts.
+_REPEATER_NAMES: Final = {
+    _printed(0, keyword, status): int(mask.replace("x", "0"), 16)
+    for mask, (_vr, _vm, _name, status, keyword) in reversed(list(_REPEATING.items()))
+}
 
 
 def format_tag(tag: int) -> str:
@@ -125,16 +136,25 @@ class Dictionary:
         Tags to add (option ``Dictionary``).
     private : bool
         Whether private tags are known (option ``LoadPrivateDictionary``).
+    files : sequence of str
+        Paths of files that are known in place of all that is built in (option ``ExternalDictionaries``). Raises
+        ConfigurationError for one that cannot be read.
     """
 
-    def __init__(self, entries: Iterable[DictionaryEntry] = (), *, private: bool = True) -> None:
+    def __init__(
+        self, entries: Iterable[DictionaryEntry] = (), *, private: bool = True, files: Sequence[str] = ()
+    ) -> None:
         entries = tuple(entries)
         #: What `dictionary_of` makes the same dictionary from, in another process; empty without options.
         self.description = ""
-        if entries or not private:
-            self.description = json.dumps([private, [attrs.asdict(entry) for entry in entries]])
-        self._entries: dict[int, tuple[str, str]] = dict(_STANDARD)
-        self._private: dict[str, PrivateTags] = dict(_private_dictionary()) if private else {}
+        if entries or files or not private:
+            self.description = json.dumps([private, [attrs.asdict(entry) for entry in entries], list(files)])
+        self._entries: dict[int, tuple[str, str]] = {} if files else dict(_STANDARD)
+        self._private: dict[str, PrivateTags] = dict(_private_dictionary()) if private and not files else {}
+        self._repeaters: list[tuple[Callable[[int], bool], tuple[str, str]]] = [] if files else _REPEATERS
+        self._ranges: dict[str, list[FileEntry]] = {}
+        self._tags: dict[str, int] = {} if files else dict(_REPEATER_NAMES)
+        self._add_files(read_files(files))
         for entry in entries:
             if entry.private_creator:
                 low = entry.tag & 0xFF
@@ -145,18 +165,39 @@ class Dictionary:
         #: Hot path of the scanner: VR and name of every tag that is no repeater and not private.
         self.vrs: dict[int, str] = {tag: vr for tag, (vr, _name) in self._entries.items()}
         self.names: dict[int, str] = {tag: name for tag, (_vr, name) in self._entries.items()}
-        self._tags: dict[str, int] = {}
+        named: dict[str, int] = {}
         for tag, name in self.names.items():
-            self._tags.setdefault(name, tag)
+            named.setdefault(name, tag)
             if name.startswith(_RETIRED):
-                self._tags.setdefault(name.removeprefix(_RETIRED), tag)
-        for base, _, (_, name) in _REPEATERS:
-            self._tags.setdefault(name, base)
+                named.setdefault(name.removeprefix(_RETIRED), tag)
+        self._tags = {**self._tags, **named}
 
         # Bounded: tags and creators come from files.
         self._lookup = functools.lru_cache(maxsize=16384)(self._find)
         #: The name that Orthanc prints for a tag of a private creator (or None); ``Unknown Tag & Data`` when unknown.
         self.name: Callable[[int, str | None], str] = functools.lru_cache(maxsize=16384)(self._name)
+
+    def _add_files(self, entries: Iterable[FileEntry]) -> None:
+        for entry in entries:
+            known, tag = (entry.vr, entry.name), entry.tag
+            if entry.creator is not None:
+                if tag is None:
+                    self._ranges.setdefault(entry.creator, []).append(entry)
+                else:
+                    self._private[entry.creator] = {**self._private.get(entry.creator, {}), tag: known}
+            elif tag is not None:
+                self._entries[tag] = known
+            else:
+                self._repeaters.append((entry.means, known))
+                self._tags.setdefault(entry.name, entry.groups.first << 16 | entry.elements.first)
+
+    def _private_entry(self, tag: int, creator: str) -> tuple[str, str] | None:
+        tags, low = self._private.get(creator, {}), tag & 0xFFFF00FF
+        found = tags.get(tag) or tags.get(low)
+        if found is None:
+            ranges = self._ranges.get(creator, ())
+            found = next(((item.vr, item.name) for item in ranges if item.means(tag) or item.means(low)), None)
+        return found
 
     def _find(self, tag: int, creator: str | None) -> tuple[str, str] | None:
         entry = self._entries.get(tag)
@@ -168,11 +209,10 @@ class Dictionary:
             kind = ("Illegal" if group < 8 else "Private") if private else "Generic"
             return "UL", f"{kind}GroupLength"
         if not private:
-            return next((found for base, mask, found in _REPEATERS if tag & mask == base), None)
+            return next((found for means, found in self._repeaters if means(tag)), None)
         if 0x10 <= element <= 0xFF:
             return "LO", "IllegalPrivateCreator" if group < 8 else PRIVATE_CREATOR
-        tags = self._private.get(creator) if creator else None
-        return None if tags is None else tags.get(tag) or tags.get(tag & 0xFFFF00FF)
+        return self._private_entry(tag, creator) if creator else None
 
     def vr(self, tag: int, creator: str | None = None) -> str:
         """The VR of a tag (PS3.6), ``UN`` when it is unknown; an ambiguous one is US or OW."""
@@ -206,5 +246,5 @@ def dictionary_of(description: str) -> Dictionary:
     """The dictionary of a `Dictionary.description`."""
     if not description:
         return STANDARD
-    private, entries = json.loads(description)
-    return Dictionary((DictionaryEntry(**entry) for entry in entries), private=private)
+    private, entries, files = json.loads(description)
+    return Dictionary((DictionaryEntry(**entry) for entry in entries), private=private, files=files)

@@ -184,7 +184,12 @@ class Dicom:
         "Dictionary", dictionary, {}, WORKS, "Entries to add to the DICOM dictionary"
     )
     external_dictionaries: tuple[str, ...] | None = unset(
-        "ExternalDictionaries", paths, None, LATER, "Dictionary files in DCMTK's format", note="built-in dictionary"
+        "ExternalDictionaries",
+        paths,
+        None,
+        WORKS,
+        "Dictionary files in DCMTK's format, in place of the built-in dictionaries",
+        note="those built in",
     )
     synchronous_c_move: bool = option(
         "SynchronousCMove", boolean, True, WORKS, "Answer a C-MOVE when it is done, rather than make a job of it"
