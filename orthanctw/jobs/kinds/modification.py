@@ -159,7 +159,7 @@ class EditingJob:
             if isinstance(outcome, Failure) and not self._may_fail(outcome):
                 # What else has been begun is told by the content of the job.
                 await self.end()
-                outcome.raiseException()
+                raise _naming(outcome, self._instances[self._place])
             position = self._noted(position, self._place, outcome)
             del self._outcomes[self._place]
             self._place += 1
@@ -232,6 +232,16 @@ class EditingJob:
 
     async def delete_output(self, position: Position, key: str) -> Position | None:
         return None
+
+
+def _naming(failure: Failure, instance: str) -> BaseException:
+    """A failure that says which instance has failed."""
+    error = failure.value
+    assert error is not None
+    if not isinstance(error, OrthancError) or isinstance(error, ServiceUnavailable):
+        return error
+    details = f"{error.details} ({instance})" if error.details else f"Instance {instance}"
+    return OrthancError(details, code=error.code, http_status=error.http_status, payload=error.payload)
 
 
 def _appended(parts: Sequence[Sequence[str]], instance: str) -> list[Sequence[str]]:
