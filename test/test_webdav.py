@@ -13,10 +13,9 @@ from orthanctw.model import Change, ChangeType, ResourceLevel
 from orthanctw.webdav import listings
 from orthanctw.webdav.listings import Listing, Listings, Named
 from test.rest_samples import dicom_object, hierarchy
-from test.webdav_case import WebDavCase, entries
+from test.webdav_case import VIEWS, WebDavCase, entries
 
 METHODS = "GET, PUT, DELETE, OPTIONS, PROPFIND, HEAD, LOCK, UNLOCK, PROPPATCH, MKCOL"
-VIEWS = ["by-dates", "by-patients", "by-studies", "by-uids"]
 #: Values that may do harm in paths, in XML and in URLs.
 HOSTILE = {
     "PatientID": 'P/%41"c&<d>',

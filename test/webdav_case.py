@@ -12,6 +12,8 @@ import attrs
 from test.rest_samples import Answer, RestCase
 
 ROOT = "/webdav"
+#: The folders that are always there.
+VIEWS = ["by-dates", "by-patients", "by-studies", "by-uids"]
 
 
 @attrs.frozen
