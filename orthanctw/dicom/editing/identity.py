@@ -86,6 +86,8 @@ class Identity:
     ----------
     old, new : tuple of str
         PatientID and the UIDs of study, series and instance.
+    written_instance : str
+        The SOPInstanceUID that is in the file: another one than the old one if transcoding has made a new instance.
     patient_name : str, optional
         The new one; None when it stays, or is no matter of identity.
     own : mapping of str to str
@@ -98,6 +100,7 @@ class Identity:
 
     old: tuple[str, str, str, str]
     new: tuple[str, str, str, str]
+    written_instance: str
     patient_name: str | None
     own: Mapping[str, str]
     own_patient: Mapping[tuple[int, str], str]
@@ -128,9 +131,10 @@ class Identity:
 
     def elements(self) -> list[Element]:
         """Elements of the top level to be written."""
+        written = (*self.old[:3], self.written_instance)
         changed = [
             (tag, "LO" if tag == PATIENT_ID else "UI", new)
-            for tag, old, new in zip(IDENTIFIERS.values(), self.old, self.new, strict=True)
+            for tag, old, new in zip(IDENTIFIERS.values(), written, self.new, strict=True)
             if new != old
         ]
         if self.patient_name is not None:
@@ -146,29 +150,31 @@ def identity_of(scanned: ScannedFile, plan: Plan, key: bytes, old_instance: str 
     Raises InexistentTag and BadFileFormat when it lacks one.
     """
     pseudonyms = Pseudonyms(key)
-    modification = plan.modification
-    old = scanned.identifiers()
-    before = (*old[:3], old_instance or old[3])
-    new = tuple(
-        _identifier(level, before[level - 1], plan, pseudonyms) for level in ResourceLevel
+    patient, study, series, written_instance = scanned.identifiers()
+    instance = old_instance or written_instance
+    new = (
+        _identifier(ResourceLevel.PATIENT, patient, plan, pseudonyms),
+        _identifier(ResourceLevel.STUDY, study, plan, pseudonyms),
+        _identifier(ResourceLevel.SERIES, series, plan, pseudonyms),
+        _identifier(ResourceLevel.INSTANCE, instance, plan, pseudonyms),
     )
-    assert len(new) == 4
     kept = frozenset(tag for tag in (*_REFERENCES, PATIENT_ID, PATIENT_NAME) if tag in plan.rules.kept)
     own = {
         text: given
         for tag in _REFERENCES
         if (text := scanned.text(tag)) and (given := _given(plan, tag)) is not None
     }
-    name = _patient_name(modification, pseudonyms, old[0])
-    own_patient = {(PATIENT_ID, old[0].strip()): new[0]}
+    name = _patient_name(plan.modification, pseudonyms, patient)
+    own_patient = {(PATIENT_ID, patient.strip()): new[0]}
     given_name = _given(plan, PATIENT_NAME) if name is None else name
     if given_name is not None:
         own_patient[PATIENT_NAME, scanned.text(PATIENT_NAME) or ""] = given_name
     return Identity(
-        old=old,
+        old=(patient, study, series, instance),
         new=new,
+        written_instance=written_instance,
         patient_name=name,
-        own={**own, before[3]: new[3]},
+        own={**own, instance: new[3]},
         own_patient=own_patient,
         kept=kept,
         pseudonyms=pseudonyms,

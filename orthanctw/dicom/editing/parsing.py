@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import attrs
 
-from orthanctw.dicom.authoring import ValueOptions, elements_of
-from orthanctw.dicom.dictionary import Dictionary, format_tag
+from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.editing.modification import IDENTIFIERS, Modification
 from orthanctw.dicom.editing.paths import TagPath
+from orthanctw.dicom.editing.plan import plan_of
 from orthanctw.dicom.editing.profiles import DEFAULT_PROFILE, PROFILES
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.errors import BadFileFormat, BadRequest, ParameterOutOfRange
@@ -32,6 +32,8 @@ def parse_modification(
     private_creator : str
         ``DefaultPrivateCreator``.
 
+    Large values take their time: from a few megabytes on, call it on a thread.
+
     Raises
     ------
     BadRequest
@@ -42,9 +44,8 @@ def parse_modification(
         Fields and values of a wrong kind.
     """
     reader = _Reader(body, dictionary, private_creator)
-    return attrs.evolve(
-        reader.modification(level), removes_private=reader.flag("RemovePrivateTags", False)
-    )
+    removes_private = reader.flag("RemovePrivateTags", False)
+    return reader.checked(attrs.evolve(reader.modification(level), removes_private=removes_private))
 
 
 def parse_anonymization(
@@ -55,11 +56,11 @@ def parse_anonymization(
     profile = reader.text("DicomVersion", DEFAULT_PROFILE)
     if profile not in PROFILES:
         raise ParameterOutOfRange("DicomVersion is unknown")
-    return attrs.evolve(
-        reader.modification(level),
-        is_anonymization=True,
-        profile=profile,
-        removes_private=not reader.flag("KeepPrivateTags", False),
+    removes_private = not reader.flag("KeepPrivateTags", False)
+    return reader.checked(
+        attrs.evolve(
+            reader.modification(level), is_anonymization=True, profile=profile, removes_private=removes_private
+        )
     )
 
 
@@ -83,9 +84,9 @@ def implied_level(body: Mapping[str, Any], dictionary: Dictionary) -> ResourceLe
 
 
 def _field(body: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
-    value = body.get(name, default)
-    if value is default:
-        return value
+    if name not in body:
+        return default
+    value = body[name]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise BadFileFormat(f"Field {name} has a wrong type")
     return value
@@ -123,6 +124,11 @@ class _Reader:
         self._check_identifiers(modification)
         return modification
 
+    def checked(self, modification: Modification) -> Modification:
+        """The same; what no object can have is refused before any is read."""
+        plan_of(modification, self._dictionary, "")
+        return modification
+
     def _paths(self, name: str) -> tuple[TagPath, ...]:
         paths = self._body.get(name, [])
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
@@ -130,17 +136,10 @@ class _Reader:
         return tuple(TagPath.parse(path, self._dictionary) for path in paths)
 
     def _replacements(self) -> tuple[tuple[TagPath, Any], ...]:
-        options = ValueOptions(dictionary=self._dictionary, private_creator=self._private_creator)
         values = self._body.get("Replace", {})
         if not isinstance(values, dict):
             raise BadRequest("Field Replace must be an object")
-        result = []
-        for text, value in values.items():
-            path = TagPath.parse(text, self._dictionary)
-            # What no object can have is refused before any is read.
-            elements_of({format_tag(path.tag): value}, options)
-            result.append((path, value))
-        return tuple(result)
+        return tuple((TagPath.parse(text, self._dictionary), value) for text, value in values.items())
 
     def _transfer_syntax(self) -> str:
         syntax = self.text("Transcode", "")

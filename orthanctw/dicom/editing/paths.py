@@ -10,7 +10,7 @@ import attrs
 from orthanctw.dicom.dictionary import STANDARD, Dictionary, format_tag
 from orthanctw.errors import ParameterOutOfRange
 
-_STEP: Final = re.compile(r"([^\[\]]+)\[([0-9]{1,9}|\*)\]\Z")
+_STEP: Final = re.compile(r"([^\[\]]+)\[ *([0-9]{1,9}|\*) *\]\Z")
 
 
 @attrs.frozen
