@@ -31,7 +31,7 @@ KINDS: Final = {"archive": "archive", "media": "media", "in JPEG-LS": f"archive?
 _MEGABYTE: Final = 1e6
 
 
-def _fill(server: Server, objects: list[bytes]) -> str:
+def fill(server: Server, objects: list[bytes]) -> str:
     """Store objects; the identifier of their study."""
     studies = set()
 
@@ -111,7 +111,7 @@ def main() -> None:
     noise, smooth = ([source.make(number) for number in range(options.count)] for source in sources)
     rates: dict[tuple[str, str], list[float]] = {}
     with running("orthanctw", **_options(options.deflate)) as ours, running("Orthanc") as theirs:
-        studies = [(server, _fill(server, noise), _fill(server, smooth)) for server in (ours, theirs)]
+        studies = [(server, fill(server, noise), fill(server, smooth)) for server in (ours, theirs)]
         for run in range(options.runs):
             for kind, path in KINDS.items():
                 objects, check = (smooth, _check_transcoded) if "transcode" in path else (noise, _check)

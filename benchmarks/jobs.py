@@ -1,13 +1,19 @@
-"""How fast jobs are with many of them: ``python -m benchmarks.jobs [--waiting N] [--finished N]``.
+"""How fast jobs are with many of them, and how fast studies are anonymised.
 
-With jobs that wait: the start of the server, and submissions over one connection. With finished ones: the start, and
-the lists of jobs. The rows are written into the index of a server that has run once.
+``python -m benchmarks.jobs [--waiting N] [--finished N]``. With jobs that wait: the start of the server, and
+submissions over one connection. With finished ones: the start, and the lists of jobs. The rows are written into the
+index of a server that has run once.
+
+``python -m benchmarks.jobs --anonymize N [--runs N]``: a study of so many CT objects, by orthanctw and the real Orthanc
+in turn; what others wait for ``/system`` meanwhile; and memory, after it and after a study ten times as large.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -15,7 +21,8 @@ from pathlib import Path
 
 from twisted.internet import reactor
 
-from benchmarks.common import Connection, Server, median, running, table, temporary_folder
+from benchmarks.archives import fill
+from benchmarks.common import Connection, ObjectSource, Server, median, running, table, temporary_folder
 from orthanctw.index.database import SqliteIndex
 from orthanctw.jobs.record import JobRecord
 from orthanctw.model import JobState
@@ -27,6 +34,11 @@ _NOTHING = {"Type": "DeleteResource", "ID": "00000000-11111111-22222222-33333333
 _GROUP = 5000
 _SUBMISSIONS = 500
 _LISTS = 11
+#: Objects in a second that Orthanc 1.13.0 anonymises, on the machine of the goals.
+_REFERENCE = 83
+_GOAL = 3
+#: Seconds between two questions of somebody else.
+_PAUSE = 0.02
 #: Time that the jobs of the benchmark were made at, in seconds since 1970.
 _CREATED = 1_700_000_000.0
 
@@ -155,12 +167,82 @@ def empty() -> list[list[object]]:
         ]
 
 
+def anonymize(server: Server, study: str, count: int) -> float:
+    """Objects in a second of a job that must make as many as there are."""
+    elapsed, answer = timed(Connection(server.port), "POST", f"/studies/{study}/anonymize", b"{}")
+    content = json.loads(answer)
+    if (content["InstancesCount"], content["FailedInstancesCount"]) != (count, 0):
+        raise SystemExit(f"{server.name}: {content}")
+    _, answer = timed(Connection(server.port), "GET", f"/studies/{content['ID']}/statistics")
+    if int(json.loads(answer)["CountInstances"]) != count:
+        raise SystemExit(f"{server.name}: {answer!r}")
+    return count / elapsed * 1000
+
+
+def waits_meanwhile(server: Server, study: str, count: int) -> tuple[float, list[float]]:
+    """As `anonymize`, and milliseconds of ``/system`` meanwhile, for somebody who asks again and again."""
+    ended = threading.Event()
+    times: list[float] = []
+
+    def ask() -> None:
+        connection = Connection(server.port)
+        while not ended.wait(_PAUSE):
+            times.append(timed(connection, "GET", "/system")[0])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        rate = anonymize(server, study, count)
+    finally:
+        ended.set()
+        asking.join()
+    return rate, times
+
+
+def anonymizations(count: int, runs: int) -> list[list[object]]:
+    """Rates of both servers, waits and memory."""
+    source = ObjectSource(512, 512)
+    objects = [source.make(number) for number in range(count)]
+    rates: dict[str, list[float]] = {"Orthanc": [], "orthanctw": []}
+    waits: list[float] = []
+    with running("Orthanc") as original, running("orthanctw") as ours:
+        studies = {server.name: fill(server, objects) for server in (original, ours)}
+        for _ in range(runs):
+            for server in (original, ours):
+                rate, times = waits_meanwhile(server, studies[server.name], count)
+                rates[server.name].append(rate)
+                if server is ours:
+                    waits += times
+        memory = ours.memory()
+        more = [source.make(number) for number in range(count, 10 * count)]
+        fill(ours, more)
+        rate = anonymize(ours, studies["orthanctw"], 10 * count)
+        larger = ours.memory()
+    name = f"anonymising {count} CT objects"
+    first, second = median(rates["Orthanc"]), median(rates["orthanctw"])
+    return [
+        [name, "Orthanc, the real one", f"{first:.0f}/s"],
+        [name, "Orthanc, of the goals", f"{_REFERENCE}/s"],
+        [name, "orthanctw", f"{second:.0f}/s"],
+        [name, f"ratio, goal {_GOAL}", f"{second / first:.2f}"],
+        [name, "/system meanwhile, p95", f"{statistics.quantiles(waits, n=20)[-1]:.1f} ms"],
+        [name, "memory", f"{memory:.0f} MB"],
+        [f"{10 * count} objects", "orthanctw", f"{rate:.0f}/s"],
+        [f"{10 * count} objects", "memory", f"{larger:.0f} MB"],
+    ]
+
+
 def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--waiting", type=int, default=100_000, help="jobs that wait")
     parser.add_argument("--finished", type=int, default=10_000, help="finished jobs")
+    parser.add_argument("--anonymize", type=int, default=0, help="objects of a study that is anonymised; nothing else")
+    parser.add_argument("--runs", type=int, default=5, help="how often it is")
     arguments = parser.parse_args()
+    if arguments.anonymize:
+        table(anonymizations(arguments.anonymize, arguments.runs))
+        return
     rows = empty()
     for state in (JobState.PENDING, JobState.PAUSED):
         rows += waiting_jobs(Path(temporary_folder("bench-jobs-")), arguments.waiting, state)
