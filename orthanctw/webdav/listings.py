@@ -73,8 +73,9 @@ class Listing:
         try:
             new = [public_id for public_id in await self._identify() or () if public_id not in self._known]
             for batch in batches(new[: MAXIMUM_NAMES - len(self._known)]):
+                described = await self._describe(batch)
                 self._known.update(dict.fromkeys(batch))
-                for named in await self._describe(batch):
+                for named in described:
                     self._add(named)
         finally:
             self._lock.release()
