@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -21,6 +21,7 @@ from orthanctw.worklists.model import SIZE_LIMIT, Reading, Wanted, Worklist
 
 log = Logger(namespace="orthanctw.dicom")
 SUFFIX: Final = ".wl"
+_SUFFIXES: Final = (".wl", ".WL", ".Wl", ".wL")
 #: Octets of the files whose worklists are kept in memory.
 KEPT: Final = 64 << 20
 #: A file that was changed less than so many seconds ago may still be written: it is looked at again after a while.
@@ -34,18 +35,21 @@ class _Changing(Exception):
     """The file is not as it was a moment ago."""
 
 
-#: What tells whether a file is the one that was read: times of modification and change in ns, size, inode; and the
-#: encoding of text that names none.
-_State = tuple[int, int, int, int, str]
+#: What tells whether a file is the one that was read: times of modification and change in ns, and size.
+_State = tuple[int, int, int]
 
 
 @attrs.define
 class _Entry:
-    """What is known of a file. `worklist` is None when it is none, or when it `is_dropped` from memory."""
+    """What is known of a file. `worklist` is None when it is none, or when it `is_dropped` from memory.
+
+    `seen` is the number of the round in which it was last looked at.
+    """
 
     state: _State
     worklist: Worklist | None = None
     is_dropped: bool = False
+    seen: int = 0
 
 
 class FolderSource:
@@ -83,6 +87,8 @@ class FolderSource:
         # Used by one thread at a time, for as long as the lock is held.
         self._lock = DeferredLock()
         self._entries: dict[str, _Entry] = {}
+        self._encoding = ""
+        self._round = 0
 
     async def select(self, wanted: Wanted, limit: int = 0) -> list[Worklist]:
         """See `Source`. Raises OrthancError when the folder cannot be read."""
@@ -129,60 +135,74 @@ class FolderSource:
 
     def _look(self) -> list[str]:
         """Read what is new or has changed; names of those files that may not be complete yet."""
-        now = self._wall_clock()
-        found: dict[str, _Entry] = {}
-        young: list[str] = []
-        kept = 0
-        for entry in self._files():
-            name = entry.name
+        encoding = self._reading.default_encoding.name
+        if encoding != self._encoding:
+            self._encoding, self._entries = encoding, {}
+        entries = self._entries
+        self._round = this_round = self._round + 1
+        new: list[tuple[os.DirEntry[str], _State]] = []
+        same = 0
+        # Thousands of times at each query: nothing is done here that can be done for changed files only.
+        for file in self._files():
             try:
-                state = self._state(entry.stat())
+                status = file.stat()
             except OSError:
-                # Gone, or a link to nothing.
+                # It is gone, or a link to nothing.
                 continue
-            known = self._entries.get(name)
-            if known is None or known.state != state:
-                known = self._read(name, entry, state)
-                if known is None:
-                    continue
-                if abs(now - state[1] / 1e9) < _YOUNG:
-                    young.append(name)
-            if known.worklist is not None:
-                kept += known.worklist.size
-                if kept > self._maximum:
-                    known.worklist, known.is_dropped = None, True
-            found[name] = known
-        if found.keys() == self._entries.keys():
-            self._entries.update(found)
-        else:
-            self._entries = dict(sorted(found.items()))
-        return young
+            state = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+            known = entries.get(file.name)
+            if known is not None and known.state == state:
+                known.seen = this_round
+                same += 1
+            else:
+                new.append((file, state))
+        if not new and same == len(entries):
+            return []
+        return self._take(new)
 
-    def _files(self) -> Iterator[os.DirEntry[str]]:
+    def _files(self) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(self._folder) as entries:
-                yield from (entry for entry in entries if entry.name.lower().endswith(SUFFIX))
+            with os.scandir(self._folder) as files:
+                return [file for file in files if file.name.endswith(_SUFFIXES)]
         except OSError as e:
             log.error("The folder of worklists cannot be read: {reason}", reason=e.strerror)
             raise OrthancError(
                 "The folder of worklists cannot be read", code=ErrorCode.DIRECTORY_EXPECTED, http_status=500
             ) from e
 
-    def _state(self, found: os.stat_result) -> _State:
-        encoding = self._reading.default_encoding.name
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, encoding
+    def _take(self, new: list[tuple[os.DirEntry[str], _State]]) -> list[str]:
+        """Read files, forget those that are gone; names of those that may not be complete yet."""
+        now = self._wall_clock()
+        entries = {name: entry for name, entry in self._entries.items() if entry.seen == self._round}
+        kept = sum(entry.state[2] for entry in entries.values() if entry.worklist is not None)
+        young = []
+        for file, state in new:
+            entry = self._read(file, state)
+            if entry is None:
+                continue
+            if abs(now - state[1] / 1e9) < _YOUNG:
+                young.append(file.name)
+            if entry.worklist is not None:
+                kept += state[2]
+                if kept > self._maximum:
+                    kept -= state[2]
+                    entry.worklist, entry.is_dropped = None, True
+            entries[file.name] = entry
+        self._entries = dict(sorted(entries.items()))
+        return young
 
-    def _read(self, name: str, entry: os.DirEntry[str], state: _State) -> _Entry | None:
+    def _read(self, file: os.DirEntry[str], state: _State) -> _Entry | None:
         """What is known of a file now; None when it changes while it is read."""
+        name = file.name
         try:
             if not name.isprintable():
                 raise BadFileFormat("its name is no text")
-            path = entry.path
-            if entry.is_symlink():
+            path = file.path
+            if file.is_symlink():
                 path = os.path.realpath(path)
                 if not path.startswith(os.path.realpath(self._folder) + os.sep):
                     raise BadFileFormat("a link out of the folder")
-            return _Entry(state, self._reading.read(_identifier(name), self._content(path, state)))
+            return _Entry(state, self._reading.read(_identifier(name), self._content(path, state)), seen=self._round)
         except _Changing:
             log.info("Worklist file {name} is passed over: it is being written", name=name)
             return None
@@ -191,7 +211,7 @@ class FolderSource:
         except OSError as e:
             reason = e.strerror or ""
         log.warn("Worklist file {name} is passed over: {reason}", name=ascii(name), reason=reason)
-        return _Entry(state)
+        return _Entry(state, seen=self._round)
 
     def _content(self, path: str, state: _State) -> bytes:
         fd = os.open(path, _READ)
@@ -204,7 +224,7 @@ class FolderSource:
             content = b""
             while len(content) <= SIZE_LIMIT and (piece := os.read(fd, SIZE_LIMIT)):
                 content += piece
-            if len(content) != before.st_size or not state == self._state(before) == self._state(os.fstat(fd)):
+            if len(content) != before.st_size or not state == _state(before) == _state(os.fstat(fd)):
                 raise _Changing
             return content
         finally:
@@ -214,7 +234,7 @@ class FolderSource:
         """Forget those files that have changed since `_look`: they are read the next time."""
         for name in names:
             try:
-                is_same = self._state(os.stat(os.path.join(self._folder, name))) == self._entries[name].state
+                is_same = _state(os.stat(os.path.join(self._folder, name))) == self._entries[name].state
             except OSError:
                 is_same = False
             if not is_same:
@@ -271,6 +291,10 @@ class FolderSource:
         finally:
             self._entries.pop(name, None)
         return True
+
+
+def _state(status: os.stat_result) -> _State:
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _identifier(name: str) -> str:

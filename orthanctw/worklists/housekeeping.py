@@ -66,7 +66,7 @@ class Housekeeping:
         study: Resource | None = await self._index.resource(ResourceLevel.STUDY, public_id)
         uid = study.main_tags.get(STUDY_INSTANCE_UID) if study is not None else None
         if uid:
-            await self._remove(lambda worklist: (STUDY_INSTANCE_UID, uid) in worklist.common, "of a stable study")
+            await self._remove(lambda worklist: uid in worklist.common.get(STUDY_INSTANCE_UID, ()), "of a stable study")
 
     async def _remove(self, wanted: Wanted, which: str) -> None:
         found = await self._source.select(wanted)

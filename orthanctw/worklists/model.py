@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final, Protocol
 
 import attrs
+import orjson
 
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import STANDARD, Dictionary
@@ -18,8 +19,9 @@ STATION_AET: Final = 0x00400001
 STEP_DATE: Final = 0x00400002
 STUDY_INSTANCE_UID: Final = 0x0020000D
 MODALITY: Final = 0x00080060
+PATIENT_NAME: Final = 0x00100010
 #: What queries usually name, in the worklist itself and in its steps; no tag is in both.
-COMMON: Final = frozenset({0x00100020, 0x00080050, STUDY_INSTANCE_UID})
+COMMON: Final = frozenset({PATIENT_NAME, 0x00100020, 0x00080050, STUDY_INSTANCE_UID})
 COMMON_OF_STEPS: Final = frozenset({STATION_AET, STEP_DATE, MODALITY})
 #: Octets of the largest worklist.
 SIZE_LIMIT: Final = 1 << 20
@@ -29,16 +31,22 @@ _FIRST_GROUP: Final = 0x0008
 
 @attrs.frozen(kw_only=True)
 class Worklist:
-    """A worklist. `created` is ``yyyymmddThhmmss`` in UTC, where that is kept; `size` is that of its file.
+    """A worklist. `created` is ``yyyymmddThhmmss`` in UTC, where that is kept.
 
-    `common` are tags with each of their values, for `COMMON` and `COMMON_OF_STEPS`.
+    `common` are all values of those of the tags in `COMMON` and `COMMON_OF_STEPS` that it has. Its elements are kept
+    encoded: thousands of worklists as objects would hold up everything whenever garbage is collected.
     """
 
     identifier: str
-    elements: Elements
-    size: int
-    common: frozenset[tuple[int, str]]
+    encoded: bytes
+    common: Mapping[int, Collection[str]]
     created: str = ""
+
+    @property
+    def elements(self) -> Elements:
+        """All elements but binary and very long ones."""
+        elements: Elements = orjson.loads(self.encoded)
+        return elements
 
     def text(self, tag: int) -> str:
         """Text of an element of the top level; empty when there is none."""
@@ -90,9 +98,8 @@ class Reading:
             raise BadFileFormat("no DICOM data set")
         return Worklist(
             identifier=identifier,
-            elements=elements,
-            size=len(file),
-            common=frozenset(_common(elements)),
+            encoded=orjson.dumps(elements),
+            common=_common(elements),
             created=created,
         )
 
@@ -108,20 +115,23 @@ def _with_values(elements: Elements) -> Elements:
     ]
 
 
-def _common(elements: Elements) -> Iterator[tuple[int, str]]:
-    for tag, _, value in elements:
-        if tag in COMMON:
-            yield from _values(tag, value)
-        elif tag == STEP_SEQUENCE and isinstance(value, list):
-            for item in value:
-                for inner, _, inner_value in item:
-                    if inner in COMMON_OF_STEPS:
-                        yield from _values(inner, inner_value)
-
-
-def _values(tag: int, value: Any) -> Iterator[tuple[int, str]]:
-    if isinstance(value, str):
+def _common(elements: Elements) -> dict[int, tuple[str, ...]]:
+    values: dict[int, tuple[str, ...]] = {}
+    for tag, value in _common_elements(elements):
         text = value.strip(" \0")
-        yield tag, text
-        if "\\" in text:
-            yield from ((tag, part) for part in text.split("\\"))
+        # The whole text counts, too, as in comparisons.
+        values[tag] = (*values.get(tag, ()), text, *(text.split("\\") if "\\" in text else ()))
+    return values
+
+
+def _common_elements(elements: Elements) -> Iterator[tuple[int, str]]:
+    for tag, _, value in elements:
+        if tag in COMMON and isinstance(value, str):
+            yield tag, value
+        elif tag == STEP_SEQUENCE and isinstance(value, list):
+            yield from (
+                (inner, text)
+                for item in value
+                for inner, _, text in item
+                if inner in COMMON_OF_STEPS and isinstance(text, str)
+            )

@@ -11,7 +11,7 @@ from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.elements import Element, Elements
 from orthanctw.matching import Condition, items_of, matches_any
 from orthanctw.querying import conditions_of, is_key
-from orthanctw.worklists.model import COMMON, COMMON_OF_STEPS, STATION_AET, STEP_SEQUENCE, Worklist
+from orthanctw.worklists.model import COMMON, COMMON_OF_STEPS, PATIENT_NAME, STATION_AET, STEP_SEQUENCE, Worklist
 
 _UNIVERSAL: Final = ("", "*")
 
@@ -27,15 +27,28 @@ class Key:
 
 @attrs.frozen(kw_only=True)
 class WorklistQuery:
-    """A C-FIND. `common` is what `Worklist.common` of every match has."""
+    """A C-FIND.
+
+    `common` are those of its conditions that some value in `Worklist.common` of a match fulfils, `exact` tags with the
+    texts that one of these values is.
+    """
 
     conditions: tuple[Condition, ...]
     keys: tuple[Key, ...]
-    common: frozenset[tuple[int, str]]
+    common: tuple[Condition, ...]
+    exact: tuple[tuple[int, str], ...]
 
     def matches(self, worklist: Worklist) -> bool:
         """Whether a worklist fulfils all conditions."""
-        return self.common <= worklist.common and _fulfils_all(_by_tag(worklist.elements), self.conditions)
+        # Most worklists go without their elements being looked at.
+        common = worklist.common
+        for tag, text in self.exact:
+            if text not in common.get(tag, ()):
+                return False
+        for condition in self.common:
+            if not any(map(condition.matches, common.get(condition.tag, ()))):
+                return False
+        return _fulfils_all(_by_tag(worklist.elements), self.conditions)
 
     def answer(self, worklist: Worklist) -> Elements:
         """What is told of a match: the keys that it has, of sequences the items that match."""
@@ -56,8 +69,18 @@ def parse_worklist_query(
     """
     filtered = identifier if station is None else _for_station(identifier, station)
     conditions = tuple(conditions_of(filtered, dictionary, case_sensitive_names))
+    common = tuple(_common(conditions))
+    # Of names the case may not matter.
+    exact = {
+        item.tag: item.equal[0]
+        for item in common
+        if item.equal is not None and len(item.equal) == 1 and item.tag != PATIENT_NAME
+    }
     return WorklistQuery(
-        conditions=conditions, keys=_keys(identifier, conditions), common=frozenset(_common(conditions))
+        conditions=conditions,
+        keys=_keys(identifier, conditions),
+        common=tuple(item for item in common if item.tag not in exact),
+        exact=tuple(exact.items()),
     )
 
 
@@ -85,19 +108,12 @@ def _keys(elements: Elements, conditions: Sequence[Condition]) -> tuple[Key, ...
     return tuple(keys)
 
 
-def _common(conditions: Sequence[Condition]) -> Iterator[tuple[int, str]]:
+def _common(conditions: Sequence[Condition]) -> Iterator[Condition]:
     for condition in conditions:
         if condition.tag in COMMON:
-            yield from _single(condition)
+            yield condition
         elif condition.tag == STEP_SEQUENCE:
-            for inner in condition.nested:
-                if inner.tag in COMMON_OF_STEPS:
-                    yield from _single(inner)
-
-
-def _single(condition: Condition) -> Iterator[tuple[int, str]]:
-    if condition.equal is not None and len(condition.equal) == 1:
-        yield condition.tag, condition.equal[0]
+            yield from (inner for inner in condition.nested if inner.tag in COMMON_OF_STEPS)
 
 
 def _by_tag(elements: Sequence[Element]) -> dict[int, Element]:

@@ -67,8 +67,8 @@ class Worklists:
         """Whether it is known when worklists were made."""
         return self._source.dates
 
-    async def find(self, identifier: Elements, calling_aet: str, must_stop: Callable[[], bool]) -> Matches:
-        """What an identifier asks for; less of it once `must_stop`, which is called in a thread.
+    async def find(self, identifier: Elements, calling_aet: str) -> Matches:
+        """What an identifier asks for.
 
         Raises ParameterOutOfRange for a wildcard where none can stand, OrthancError when worklists cannot be read.
         """
@@ -79,9 +79,7 @@ class Worklists:
             station=calling_aet if self._options.filter_issuer_aet else None,
         )
         limit = self._options.limit_answers
-        found = await self._source.select(
-            lambda worklist: not must_stop() and query.matches(worklist), limit and limit + 1
-        )
+        found = await self._source.select(query.matches, limit and limit + 1)
         told = found[:limit] if limit else found
         if self._options.log_matched_worklist_ids:
             log.info(

@@ -20,9 +20,7 @@ class WorklistService:
         """One C-FIND: a pending response for each match."""
         identifier = exchange.identifier(self._default_encoding.name)
         character_sets = character_sets_of(identifier, self._default_encoding)
-        matches = await self._worklists.find(
-            identifier, exchange.carrier.calling_aet, must_stop=lambda: exchange.must_stop
-        )
+        matches = await self._worklists.find(identifier, exchange.carrier.calling_aet)
         for answer in matches.answers():
             if exchange.must_stop:
                 break
