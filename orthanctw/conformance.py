@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from orthanctw.acceptance import Acceptance
+from orthanctw.dicom.commitment import STORAGE_COMMITMENT
 from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from orthanctw.dicom.uids import (
     PATIENT_ROOT_FIND,
@@ -25,6 +26,7 @@ _AS_USER = {
     "Find": (PATIENT_ROOT_FIND, STUDY_ROOT_FIND),
     "Move": (PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE),
     "Get": (PATIENT_ROOT_GET, STUDY_ROOT_GET),
+    "Storage Commitment": (STORAGE_COMMITMENT,),
 }
 _STORED = "Objects of all classes that are stored can be sent by C-STORE, in the transfer syntax of their file."
 _CONVERTED = "What a peer does not take in that syntax is transcoded for it where that is possible."

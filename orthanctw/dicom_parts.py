@@ -10,6 +10,7 @@ from twisted.internet.defer import DeferredSemaphore
 from orthanctw import conformance
 from orthanctw.acceptance import Acceptance
 from orthanctw.dicom import dimse
+from orthanctw.dicom.commitment import STORAGE_COMMITMENT
 from orthanctw.dicom.scp.association import Services
 from orthanctw.dicom.scp.exchange import Service
 from orthanctw.dicom.scp.find import FindService
@@ -68,6 +69,7 @@ def conformance_of(settings: Settings, acceptance: Acceptance) -> conformance.Co
             if answered == command and (uid != WORKLIST_FIND or settings.worklists.enable)
         )
         provided.append(conformance.Service(name, classes, FOR_QUERIES))
+    provided.append(conformance.Service("Storage Commitment", (STORAGE_COMMITMENT,), FOR_QUERIES))
     return conformance.Conformance(
         acceptance,
         provided if settings.dicom.dicom_server_enabled else None,
@@ -77,7 +79,7 @@ def conformance_of(settings: Settings, acceptance: Acceptance) -> conformance.Co
 
 
 def _services(parts: Parts) -> dict[str, Service]:
-    """What carries out queries and retrievals, by their SOP class."""
+    """What carries out all requests but C-ECHO and C-STORE, by their SOP class."""
     options = parts.settings.dicom
 
     async def submit_move(objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> None:
@@ -106,4 +108,5 @@ def _services(parts: Parts) -> dict[str, Service]:
     del services[WORKLIST_FIND]
     if parts.worklists is not None:
         services[WORKLIST_FIND] = WorklistService(parts.worklists, parts.default_encoding)
+    services[STORAGE_COMMITMENT] = parts.commitment.service()
     return services

@@ -30,6 +30,7 @@ from orthanctw.rest.resources.attaching import AttachingRoutes
 from orthanctw.rest.resources.browsing import BrowsingRoutes
 from orthanctw.rest.resources.bulk import BulkRoutes
 from orthanctw.rest.resources.changes import ChangeRoutes
+from orthanctw.rest.resources.commitment import CommitmentRoutes
 from orthanctw.rest.resources.contents import ContentRoutes
 from orthanctw.rest.resources.creation import CreationRoutes
 from orthanctw.rest.resources.images import ImageRoutes
@@ -204,6 +205,7 @@ def _network_routes(parts: Parts, submission: Submission, encoder: JsonEncoder) 
             aet=options.dicom_aet,
             retrieve_method=options.dicom_default_retrieve_method,
         ),
+        CommitmentRoutes(parts.commitment.commitments, parts.modalities, parts.retrieval, encoder),
     ]
 
 

@@ -22,7 +22,6 @@ ROUTES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = json.loads(
 #: What the server does not do, by topic: patterns of a method and a path.
 MISSING: Final = {
     "peers": r"\w+ /peers.*",
-    "storage commitment": r"POST /modalities/{id}/storage-commitment|\w+ /storage-commitment/.*",
     "scripts": r"POST /tools/execute-script",
 }
 

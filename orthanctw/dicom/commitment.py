@@ -7,12 +7,13 @@ from typing import Final
 
 import attrs
 
+from orthanctw.dicom import dimse
 from orthanctw.dicom.datasets import DatasetReader
 from orthanctw.dicom.dictionary import STANDARD
 from orthanctw.dicom.elements import Element, Elements, Encoding
 from orthanctw.dicom.encoding import encode_dataset
 from orthanctw.dicom.received import is_uid
-from orthanctw.errors import BadFileFormat
+from orthanctw.errors import BadFileFormat, OrthancError
 from orthanctw.remote import CommitmentReport, Reference
 
 #: The push model, and its only instance.
@@ -41,6 +42,27 @@ class CommitmentRequest:
 
     transaction_uid: str
     references: Sequence[Reference]
+
+
+def check_action(command: dimse.Command) -> None:
+    """See that an N-ACTION-RQ asks for storage commitment. OrthancError, with the status of the answer, otherwise."""
+    _check_object(command, dimse.REQUESTED_SOP_CLASS, dimse.REQUESTED_SOP_INSTANCE)
+    if command.number(dimse.ACTION_TYPE) != REQUEST_COMMITMENT:
+        raise OrthancError("There is no such action", dimse_status=dimse.NO_SUCH_ACTION)
+
+
+def check_event(command: dimse.Command) -> None:
+    """See that an N-EVENT-REPORT-RQ is about storage commitment; otherwise as `check_action`."""
+    _check_object(command, dimse.AFFECTED_SOP_CLASS, dimse.AFFECTED_SOP_INSTANCE)
+    if command.number(dimse.EVENT_TYPE) not in (ALL_COMMITTED, SOME_FAILED):
+        raise OrthancError("There is no such event", dimse_status=dimse.NO_SUCH_EVENT_TYPE)
+
+
+def _check_object(command: dimse.Command, sop_class: int, sop_instance: int) -> None:
+    if command.text(sop_class) != STORAGE_COMMITMENT:
+        raise OrthancError("The SOP class is not that of the context", dimse_status=dimse.NO_SUCH_SOP_CLASS)
+    if command.text(sop_instance) != COMMITMENT_INSTANCE:
+        raise OrthancError("There is no such SOP instance", dimse_status=dimse.NO_SUCH_OBJECT_INSTANCE)
 
 
 def _elements(data: bytes, explicit: bool) -> dict[int, Element]:
@@ -77,7 +99,7 @@ def _reference(item: dict[int, str]) -> Reference:
 
 
 def decode_request(data: bytes, *, explicit: bool) -> CommitmentRequest:
-    """The data set of an N-ACTION-RQ. Raises BadFileFormat."""
+    """What the data set of an N-ACTION-RQ asks for. Raises BadFileFormat."""
     elements = _elements(data, explicit)
     transaction_uid = _transaction(elements)
     items = _items(elements, _REFERENCED)
@@ -100,7 +122,7 @@ def encode_request(request: CommitmentRequest, *, explicit: bool) -> bytes:
 
 
 def decode_report(data: bytes, *, explicit: bool) -> CommitmentReport:
-    """The data set of an N-EVENT-REPORT-RQ. Raises BadFileFormat."""
+    """What the data set of an N-EVENT-REPORT-RQ tells. Raises BadFileFormat."""
     elements = _elements(data, explicit)
     return CommitmentReport(
         transaction_uid=_transaction(elements),

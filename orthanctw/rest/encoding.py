@@ -40,8 +40,8 @@ class JsonEncoder:
             return json_reply(items)
         return Reply(await self._pool.call(encode, items), JSON, compressible=True)
 
-    async def reply_of(self, count: int, make: Callable[[], Sequence[Any]]) -> Reply:
-        """A JSON answer that is an array of `count` items, which are made where they are encoded."""
+    async def reply_of(self, count: int, make: Callable[[], Any]) -> Reply:
+        """A JSON answer of some `count` items, which are made where they are encoded."""
         if count < _MADE_THRESHOLD:
             return json_reply(make())
         return Reply(await self._pool.call(lambda: encode(make())), JSON, compressible=True)

@@ -15,10 +15,12 @@ from twisted.python.failure import Failure
 from orthanctw.acceptance import Acceptance, Operation
 from orthanctw.bodies import BodyLimits
 from orthanctw.dicom import dimse
+from orthanctw.dicom.commitment import STORAGE_COMMITMENT
 from orthanctw.dicom.dimse import Assembler, Command, DataSink, InvalidMessage, Message
 from orthanctw.dicom.encoding import IDENTIFIER_LIMIT
+from orthanctw.dicom.scp.commitment import ReceivedAttributes
 from orthanctw.dicom.scp.exchange import Exchange, Identifier, Outcome, Service
-from orthanctw.dicom.scp.negotiation import QUERY_RETRIEVE, distinct_contexts, negotiate
+from orthanctw.dicom.scp.negotiation import QUERY_RETRIEVE, belongs, distinct_contexts, negotiate
 from orthanctw.dicom.scp.outbound import Outbound
 from orthanctw.dicom.scp.storage import ReceivedObject, Unwanted, is_uid
 from orthanctw.dicom.uids import VERIFICATION, WORKLIST_FIND
@@ -46,6 +48,8 @@ _OPERATIONS: Final = {
     dimse.C_FIND_RQ: Operation.FIND,
     dimse.C_MOVE_RQ: Operation.MOVE,
     dimse.C_GET_RQ: Operation.GET,
+    dimse.N_ACTION_RQ: Operation.N_ACTION,
+    dimse.N_EVENT_REPORT_RQ: Operation.N_EVENT_REPORT,
 }
 
 #: Operations of which the duration is measured, by their names in metrics.
@@ -254,6 +258,8 @@ class Association:
         abstract_syntax, transfer_syntax = self._contexts[context_id]
         if abstract_syntax in QUERY_RETRIEVE:
             return self._identifier() if command.field == QUERY_RETRIEVE[abstract_syntax] else Unwanted()
+        if abstract_syntax == STORAGE_COMMITMENT:
+            return self._attributes(command.field)
         if command.field != dimse.C_STORE_RQ:
             return Unwanted(comment="The presentation context is of another service")
         sop_class = command.text(dimse.AFFECTED_SOP_CLASS)
@@ -266,6 +272,13 @@ class Association:
         if not acceptance.is_allowed(Operation.STORE, self.calling_aet, self.address):
             return Unwanted(dimse.NOT_AUTHORIZED, "C-STORE is not allowed")
         return ReceivedObject(command, transfer_syntax, self._services.limits, self.layer)
+
+    def _attributes(self, field: int) -> DataSink:
+        if not belongs(STORAGE_COMMITMENT, field):
+            return Unwanted()
+        if not self._services.acceptance.is_allowed(_OPERATIONS[field], self.calling_aet, self.address):
+            return Unwanted(dimse.NOT_AUTHORIZED, "Storage commitment is not allowed")
+        return ReceivedAttributes(self._services.limits, self.layer)
 
     def _identifier(self) -> Identifier:
         """Takes what those of all requests that wait leave of the limit."""
@@ -383,10 +396,12 @@ class Association:
         elif command.field == dimse.C_ECHO_RQ:
             self._admit(Operation.ECHO, "C-ECHO")
         elif command.field in _OPERATIONS:
-            if service is None or QUERY_RETRIEVE.get(exchange.abstract_syntax) != command.field:
+            if service is None or not belongs(exchange.abstract_syntax, command.field):
                 raise OrthancError(
                     "The presentation context is of another service", dimse_status=dimse.UNRECOGNIZED_OPERATION
                 )
+            if isinstance(message.sink, Unwanted) and message.sink.status:
+                raise OrthancError(message.sink.comment, dimse_status=message.sink.status)
             is_worklist = exchange.abstract_syntax == WORKLIST_FIND
             operation = Operation.FIND_WORKLIST if is_worklist else _OPERATIONS[command.field]
             self._admit(operation, operation.value)
@@ -432,6 +447,19 @@ class Association:
         self, context_id: int, message_id: int, command: bytes, data: Callable[[], Awaitable[bytes]]
     ) -> Coroutine[Any, Any, Command]:
         return self._outbound.ask(context_id, message_id, command, data)
+
+    async def ask_between(
+        self, context_id: int, message_id: int, command: bytes, data: Callable[[], Awaitable[bytes]]
+    ) -> Command:
+        """As `send_request`, between the requests of the peer; fails when there is one, or the association ends."""
+        if self._busy or self.is_over or self._release_asked or self._stopping:
+            raise OrthancError("the association is busy, or over")
+        self._busy = True
+        try:
+            return await self._outbound.ask(context_id, message_id, command, data)
+        finally:
+            self._idle(None)
+            self._next()
 
     def stop(self) -> None:
         """Abort, but let a running request end and be answered; a retrieval after its present object."""

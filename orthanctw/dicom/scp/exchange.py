@@ -89,6 +89,11 @@ class Carrier(Protocol):
         Fails with an OrthancError when the association ends before.
         """
 
+    def ask_between(
+        self, context_id: int, message_id: int, command: bytes, data: Callable[[], Awaitable[bytes]]
+    ) -> Coroutine[Any, Any, Command]:
+        """The same when no request is being carried out; fails at once when one is."""
+
 
 class Exchange:
     """One request. `abstract_syntax` and `transfer_syntax` are those of its presentation context."""
@@ -101,7 +106,7 @@ class Exchange:
         self.abstract_syntax, self.transfer_syntax = syntaxes
         self.sink = sink
         self.is_cancelled = False
-        self._context_id = context_id
+        self.context_id = context_id
         self._last_message_id = 0
 
     @property
@@ -138,7 +143,7 @@ class Exchange:
         command = dimse.response(
             self.command, status, comment, counters=counters, has_data_set=data_set is not None
         )
-        return self.carrier.send_response(self._context_id, command, data_set)
+        return self.carrier.send_response(self.context_id, command, data_set)
 
     def next_message_id(self) -> int:
         """A number for a sub-operation that its association does not use at the moment."""

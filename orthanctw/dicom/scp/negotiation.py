@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Set
 
 from orthanctw.acceptance import Acceptance
 from orthanctw.dicom import dimse
+from orthanctw.dicom.commitment import STORAGE_COMMITMENT
 from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from orthanctw.dicom.uids import (
     PATIENT_ROOT_FIND,
@@ -38,10 +39,19 @@ QUERY_RETRIEVE = {
     STUDY_ROOT_GET: dimse.C_GET_RQ,
     WORKLIST_FIND: dimse.C_FIND_RQ,
 }
+#: The same of storage commitment: a request, and the report on one of ours (PS3.4 section J.3).
+COMMITTING = (dimse.N_ACTION_RQ, dimse.N_EVENT_REPORT_RQ)
 FOR_QUERIES = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT))
 FOR_VERIFICATION = frozenset(("1.2.840.10008.1.2.1", _IMPLICIT, "1.2.840.10008.1.2.2"))
 _PREFERENCE = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 _UNKNOWN_RANK = len(TRANSFER_SYNTAXES)
+
+
+def belongs(abstract_syntax: str, field: int) -> bool:
+    """Whether a request that is no storage and no C-ECHO is of the service of a presentation context."""
+    if abstract_syntax == STORAGE_COMMITMENT:
+        return field in COMMITTING
+    return QUERY_RETRIEVE.get(abstract_syntax) == field
 
 
 def choose_syntax(proposed: Iterable[str], accepted: Set[str]) -> str | None:
@@ -90,7 +100,8 @@ def negotiate(
             maximum_length=maximum_length,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-            # We take both roles of storage classes: the peer's are those of a C-GET (PS3.7 annex D.3.3.4).
+            # We take both roles of storage classes, where the peer's are those of a C-GET, and of storage commitment
+            # (PS3.7 annex D.3.3.4).
             roles={
                 uid: roles
                 for uid, roles in request.user.roles.items()

@@ -32,12 +32,13 @@ _USER: Final = pdus.Abort(0, 0)
 class _Identifier:
     """A data set of a response, within its limit; a `DataSink`."""
 
+    limit: int
     pieces: list[bytes] = attrs.field(factory=list)
     size: int = 0
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
-        if self.size > IDENTIFIER_LIMIT:
+        if self.size > self.limit:
             raise InvalidMessage("an identifier is too long")
         self.pieces.append(data)
 
@@ -87,6 +88,8 @@ class Link:
         self.proposed = proposed
         #: Seconds to wait for the peer; 0 for ever.
         self.timeout = 0.0
+        #: Octets of a data set of the peer.
+        self.data_limit = IDENTIFIER_LIMIT
         self._fragment = min(peer_maximum or _BLOCK, _BLOCK) - _PDV_OVERHEAD
         if self._fragment < 1:
             raise PeerFailure("the peer takes no data")
@@ -189,7 +192,7 @@ class Link:
             raise InvalidPdu("a PDU that does not belong here")
 
     def _open_sink(self, context_id: int, command: Command) -> _Identifier:
-        return _Identifier()
+        return _Identifier(self.data_limit)
 
     def _received(self, message: Message) -> None:
         self._messages.append(message)

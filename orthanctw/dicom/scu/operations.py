@@ -52,16 +52,21 @@ def _request(link: Link, field: int, sop_class_uid: str, *, has_data_set: bool) 
     return command
 
 
-def _context(link: Link, sop_class_uid: str) -> int:
+def context_of(link: Link, sop_class_uid: str) -> int:
+    """The context of a SOP class. PeerFailure when there is none."""
     context_id = link.context_for(sop_class_uid)
     if context_id is None:
         raise PeerFailure("the peer does not offer this service")
     return context_id
 
 
-def _answer(link: Link, command: dict[int, int | str]) -> Answer:
+def answer_to(link: Link, command: dict[int, int | str]) -> Answer:
     """The next response to a request."""
-    answer = link.receive()
+    return checked(link.receive(), command)
+
+
+def checked(answer: Answer, command: dict[int, int | str]) -> Answer:
+    """What a peer has sent, which must be a response to a request."""
     field, responded = answer.command.field, answer.command.number(RESPONDED_TO, -1)
     if field != int(command[COMMAND_FIELD]) | RESPONSE or responded != command[MESSAGE_ID] or answer.status < 0:
         raise PeerFailure("the peer has sent something else than the response")
@@ -71,8 +76,8 @@ def _answer(link: Link, command: dict[int, int | str]) -> Answer:
 def echo(link: Link) -> None:
     """C-ECHO."""
     command = _request(link, dimse.C_ECHO_RQ, VERIFICATION, has_data_set=False)
-    link.send(_context(link, VERIFICATION), command)
-    status = _answer(link, command).status
+    link.send(context_of(link, VERIFICATION), command)
+    status = answer_to(link, command).status
     if status != SUCCESS:
         raise StatusFailure("C-ECHO", status)
 
@@ -100,7 +105,7 @@ class Finding:
         self._limit = limit
 
     def __call__(self, link: Link) -> list[Elements]:
-        context_id = _context(link, self._sop_class_uid)
+        context_id = context_of(link, self._sop_class_uid)
         explicit = is_explicit(link.contexts[context_id][1])
         data = encode_dataset(self._query, explicit=explicit, character_sets=self._character_sets)
         command = _request(link, dimse.C_FIND_RQ, self._sop_class_uid, has_data_set=True)
@@ -108,7 +113,7 @@ class Finding:
         found: list[Elements] = []
         size = 0
         with _cancelling(link, context_id, command):
-            while (answer := _answer(link, command)).status in _PENDING:
+            while (answer := answer_to(link, command)).status in _PENDING:
                 size += len(answer.data or b"")
                 if len(found) >= self._limit or size > _ANSWERS_SIZE:
                     _cancel(link, context_id, command)
@@ -208,7 +213,7 @@ class Moving:
         self._progress = progress
 
     def __call__(self, link: Link) -> RetrieveResult:
-        context_id = _context(link, self._sop_class_uid)
+        context_id = context_of(link, self._sop_class_uid)
         explicit = is_explicit(link.contexts[context_id][1])
         command = _request(link, dimse.C_MOVE_RQ, self._sop_class_uid, has_data_set=True)
         # An AE title is padded with a space, not with NUL.
@@ -219,7 +224,7 @@ class Moving:
             encode_dataset(self._query, explicit=explicit, character_sets=self._character_sets),
         )
         with _cancelling(link, context_id, command):
-            while (answer := _answer(link, command)).status in _PENDING:
+            while (answer := answer_to(link, command)).status in _PENDING:
                 self._progress(progress_of(answer.command))
         if not is_retrieved(answer.status):
             raise StatusFailure("C-MOVE", answer.status)
@@ -258,7 +263,7 @@ class Storing:
                 command[_ORIGINATOR_AET] = _title(self._originator.aet)
                 command[_ORIGINATOR_ID] = self._originator.message_id
             link.send_object(context_id, command, file, size)
-        status = _answer(link, command).status
+        status = answer_to(link, command).status
         if status not in STORED:
             raise StatusFailure("C-STORE", status)
         return status

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from orthanctw.commitment import Commitments, new_transaction_uid
 from orthanctw.errors import BadFileFormat, OrthancError, ServiceUnavailable, UnknownResource
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
 from orthanctw.jobs.kinds.parameters import originator_of, remote_from_json, remote_to_json
@@ -19,10 +20,19 @@ STORE: Final = "DicomModalityStore"
 class StoreJob:
     """One transfer; each step sends one instance. A `Job`.
 
-    Parameters are ``Instances`` (identifiers in their order), ``Remote``, and what clients see of them.
+    Parameters are ``Instances`` (identifiers in their order), ``Remote``, and what clients see of them. With
+    ``StorageCommitment`` the last step asks the other side to commit to what was sent.
     """
 
-    def __init__(self, retrieval: Retrieval, sender: Sender, parameters: Parameters, permissive: bool) -> None:
+    def __init__(
+        self,
+        retrieval: Retrieval,
+        sender: Sender,
+        commitments: Commitments,
+        parameters: Parameters,
+        permissive: bool,
+    ) -> None:
+        self._commitments = commitments
         self._retrieval = retrieval
         self._sender = sender
         self._permissive = permissive
@@ -30,6 +40,7 @@ class StoreJob:
         self._remote = remote_from_json(parameters["Remote"])
         self._originator = originator_of(parameters)
         self._instances: Sequence[str] = parameters["Instances"]
+        self._is_committed: bool = parameters.get("StorageCommitment", False)
         self._objects: dict[str, StoredObject] | None = None
         self._contexts: Sequence[tuple[str, str]] = ()
 
@@ -47,11 +58,20 @@ class StoreJob:
         if self._originator is not None:
             content["MoveOriginatorAET"] = self._originator.aet
             content["MoveOriginatorID"] = self._originator.message_id
+        if "Transaction" in position:
+            content["StorageCommitmentTransactionUID"] = position["Transaction"]
         return content
 
     async def step(self, position: Position) -> Step:
+        if self._is_committed and "Transaction" not in position:
+            # A job that is submitted again asks anew.
+            return Step(position={**position, "Transaction": new_transaction_uid()}, progress=0.0)
         place: int = position.get("Next", 0)
+        if place == len(self._instances) and self._is_committed:
+            await self._ask(position)
+            return Step(position=position, progress=1.0, result=StepResult.SUCCESS)
         failed: int = position.get("Failed", 0)
+        omitted: Sequence[int] = position.get("Omitted", ())
         if place < len(self._instances):
             try:
                 await self._send(self._instances[place])
@@ -62,20 +82,34 @@ class StoreJob:
                 if not self._permissive:
                     raise
                 failed += 1
+                omitted = [*omitted, place]
             place += 1
-        is_last = place >= len(self._instances)
+        is_last = place >= len(self._instances) and not self._is_committed
+        sent = {"Next": place, "Failed": failed}
         return Step(
-            position={"Next": place, "Failed": failed},
+            position={**position, **sent, "Omitted": omitted} if self._is_committed else sent,
             progress=place / max(1, len(self._instances)),
             result=StepResult.SUCCESS if is_last else StepResult.CONTINUE,
         )
 
-    async def _send(self, public_id: str) -> None:
+    async def _known(self) -> Mapping[str, StoredObject]:
         if self._objects is None:
             found = await self._retrieval.below([(ResourceLevel.INSTANCE, public_id) for public_id in self._instances])
             self._objects = {item.public_id: item for item in found}
             self._contexts = contexts_of(found)
-        item = self._objects.get(public_id)
+        return self._objects
+
+    async def _ask(self, position: Position) -> None:
+        known, omitted = await self._known(), frozenset(position.get("Omitted", ()))
+        sent = [known.get(public_id) for place, public_id in enumerate(self._instances) if place not in omitted]
+        await self._commitments.ask(
+            self._remote,
+            [(item.sop_class_uid, item.sop_instance_uid) for item in sent if item is not None],
+            position["Transaction"],
+        )
+
+    async def _send(self, public_id: str) -> None:
+        item = (await self._known()).get(public_id)
         if item is None:
             raise UnknownResource("An instance was deleted meanwhile")
         await self._sender.send(self._remote, item, self._contexts, self._originator)
@@ -102,12 +136,12 @@ def store_parameters(objects: Sequence[StoredObject], remote: Remote, originator
     }
 
 
-def store_kind(retrieval: Retrieval, sender: Sender) -> JobKind:
+def store_kind(retrieval: Retrieval, sender: Sender, commitments: Commitments) -> JobKind:
     """The kind of jobs that sends instances."""
 
     def make(parameters: Parameters, permissive: bool) -> StoreJob:
         try:
-            return StoreJob(retrieval, sender, parameters, permissive)
+            return StoreJob(retrieval, sender, commitments, parameters, permissive)
         except (KeyError, TypeError, ValueError) as e:
             raise BadFileFormat("The parameters of the job cannot be read") from e
 

@@ -19,12 +19,6 @@ class MissingRoutes:
         """Other servers over HTTP."""
         raise NotImplementedHere("Peers are not available")
 
-    @route("POST", "/modalities/<id>/storage-commitment", "/storage-commitment/<id>/remove", answers=())
-    @route("GET", "/storage-commitment/<id>", answers=())
-    async def storage_commitment(self, call: Call) -> Reply:
-        """Storage commitment (PS3.4 annex J)."""
-        raise NotImplementedHere("Storage commitment is not available")
-
     @route("POST", "/tools/execute-script", answers=())
     async def scripts(self, call: Call) -> Reply:
         """Lua."""

@@ -27,7 +27,6 @@ from orthanctw.errors import (
     BadFileFormat,
     BadParameterType,
     EmptyAnswer,
-    NotImplementedHere,
     ParameterOutOfRange,
     UnknownResource,
 )
@@ -78,7 +77,7 @@ _STORE: Final = (
     Argument("Port", "integer", "Its port, other than configured"),
     Argument("MoveOriginatorAet", "string", "Who has asked for it by C-MOVE"),
     Argument("MoveOriginatorID", "integer", "Message ID of that C-MOVE"),
-    Argument("StorageCommitment", "boolean", "Whether storage commitment is asked for (not available)"),
+    Argument("StorageCommitment", "boolean", "Whether the modality is asked to commit to what was sent"),
     *JOB,
 )
 LEVEL: Final = Argument("Level", "string", "Level of the query", True, tuple(level.title for level in ResourceLevel))
@@ -239,8 +238,6 @@ class ModalityRoutes:
         """Send resources, as a job."""
         modality = self._modalities.get(call["id"])
         body = await _store_body(call)
-        if field(body, "StorageCommitment", bool, False, BadFileFormat):
-            raise NotImplementedHere("Storage commitment")
         remote = self._remote(call, body)
         resources = await self._resources(body)
         objects = await self._retrieval.below(resources)
@@ -255,6 +252,7 @@ class ModalityRoutes:
             "Instances": [item.public_id for item in objects],
             "ParentResources": [public_id for _, public_id in resources],
             "Resources": [{"ID": public_id, "Type": level.title} for level, public_id in resources],
+            "StorageCommitment": field(body, "StorageCommitment", bool, False, BadFileFormat),
             "MoveOriginatorAET": field(body, "MoveOriginatorAet", str, "", BadFileFormat),
             "MoveOriginatorID": field(body, "MoveOriginatorID", int, 0, BadFileFormat),
         }
