@@ -32,6 +32,7 @@ def build_editing(parts: Parts) -> Editing:
         parts.transcoder,
         EditorOptions(
             version=ORTHANC_VERSION,
+            deidentification_key=settings.orthanctw.deidentification_key,
             default_encoding=parts.default_encoding,
             threshold=settings.orthanctw.spool_threshold_kb * 1024,
         ),

@@ -61,15 +61,15 @@ class Pseudonyms:
 
     def uid(self, old: str) -> str:
         """A UID (PS3.5 section B.2). Whatever an old one names, it becomes the same: references need not tell."""
-        return f"2.25.{self._uuid('uid', old).int}"
+        return f"2.25.{self._uuid('uid', old.strip()).int}"
 
     def patient(self, old: str) -> str:
         """A PatientID, or the name of somebody else, in the form of a UUID."""
-        return str(self._uuid("patient", old))
+        return str(self._uuid("patient", old.strip()))
 
     def name(self, patient_id: str) -> str:
         """The PatientName of who had this PatientID."""
-        return "Anonymized" + self._digest("name", patient_id).hex()[:_NAME_DIGITS]
+        return "Anonymized" + self._digest("name", patient_id.strip()).hex()[:_NAME_DIGITS]
 
     def _uuid(self, kind: str, old: str) -> uuid.UUID:
         return uuid.UUID(bytes=self._digest(kind, old)[:16], version=4)

@@ -16,7 +16,7 @@ from orthanctw.dicom.charset import ENCODINGS, decoder
 from orthanctw.dicom.dictionary import Dictionary, dictionary_of
 from orthanctw.dicom.editing.identity import Identity, identity_of
 from orthanctw.dicom.editing.modification import Modification
-from orthanctw.dicom.editing.plan import Plan, plan_of
+from orthanctw.dicom.editing.plan import Plan, Rules, plan_of
 from orthanctw.dicom.editing.rewriting import Parts, Rewriter, Scope
 from orthanctw.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
@@ -36,6 +36,8 @@ from orthanctw.dicom.scanner import ScannedFile, encoding_of, inflate, meta_end,
 from orthanctw.errors import BadFileFormat
 
 _SOP_CLASS_UID: Final = 0x00080016
+_REFERENCED_SOP_INSTANCE_UID: Final = 0x00081155
+_SOURCE_IMAGE_SEQUENCE: Final = 0x00082112
 _UTF8: Final = "ISO_IR 192"
 
 
@@ -101,7 +103,10 @@ class _Edit:
             parts = _deflated(parts)
         sop_class = self.plan.rules.replaced.get(_SOP_CLASS_UID)
         class_uid = sop_class[2] if sop_class is not None else self.scanned.text(_SOP_CLASS_UID)
-        return [file_head(class_uid or "", self.identity.new[3], syntax), *parts]
+        try:
+            return [file_head(class_uid or "", self.identity.new[3], syntax), *parts]
+        except UnicodeEncodeError:
+            raise BadFileFormat("a UID is not one") from None
 
     def _dataset(self, data: Buffer, start: int, encoding: Encoding) -> Parts:
         own = self.scanned.charset or ENCODINGS[self.default_encoding][1] or ""
@@ -122,7 +127,20 @@ class _Edit:
             self.default_encoding,
         )
         decode = decoder(self.scanned.charset, self.default_encoding)[0]
-        return rewriter.dataset(start, len(data), Scope(encoding, (self.plan.rules,), new, decode))[0]
+        rules = (self.plan.rules, *self._own_source())
+        return rewriter.dataset(start, len(data), Scope(encoding, rules, new, decode))[0]
+
+    def _own_source(self) -> tuple[Rules, ...]:
+        """Lossy transcoding names the instance before it as the source; nothing is its own source, under a new name."""
+        old, new = self.identity.old[3], self.identity.new[3]
+        is_itself = self.plan.profile is not None or old == new
+        if not is_itself or old == self.identity.written_instance:
+            return ()
+        element = self.scanned.by_tag.get(_SOURCE_IMAGE_SEQUENCE)
+        items = element[2] if element is not None and isinstance(element[2], list) else []
+        if [inner[2] for item in items for inner in item if inner[0] == _REFERENCED_SOP_INSTANCE_UID] != [old]:
+            return ()
+        return (Rules(removed={_SOURCE_IMAGE_SEQUENCE}),)
 
     def _character_set(self, own: str) -> str:
         """That of the result: the one that is asked for, else the object's, UTF-8 when this cannot hold new text."""
