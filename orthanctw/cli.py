@@ -103,6 +103,8 @@ def main(argv: Sequence[str] | None = None, run: Run | None = None) -> int:
 
     try:
         settings = read()
+        if arguments.check:
+            _check_certificates(settings)
     except ConfigurationError as error:
         for problem in error.problems:
             _tell(problem)
@@ -125,6 +127,13 @@ def main(argv: Sequence[str] | None = None, run: Run | None = None) -> int:
         reload=read,
     )
     return (run or _server())(settings, options) or 0
+
+
+def _check_certificates(settings: Settings) -> None:
+    # Late, because it brings OpenSSL with it.
+    from orthanctw.tls import Encryption
+
+    Encryption.of(settings.security)
 
 
 def _document(values: dict[str, Any]) -> Callable[[], int] | None:

@@ -14,7 +14,6 @@ from orthanctw.attaching import Attaching
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.caches import Caches
 from orthanctw.catalog import Catalog
-from orthanctw.commitment_parts import CommitmentParts
 from orthanctw.conversion import Conversion, ConversionOptions
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
@@ -58,6 +57,7 @@ from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.storage.indexonly import IndexOnlyStorage
 from orthanctw.threads import NamedPool
+from orthanctw.tls import Encryption
 from orthanctw.uploads import UploadLimits, Uploads
 from orthanctw.worklist_parts import build_worklists
 
@@ -93,6 +93,7 @@ class Parts:
         self._reactor = reactor
         self.wall_clock = wall_clock
         own, storage = settings.orthanctw, settings.storage
+        self.encryption = Encryption.of(settings.security)
         self.storage_pool = NamedPool(reactor, "storage", own.storage_threads)
         self.encoder_pool = NamedPool(reactor, "json", 1)
         self.metrics = Metrics(wall_clock, settings.general.metrics_enabled)
@@ -179,7 +180,6 @@ class Parts:
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
-        self.commitment = CommitmentParts(self, self._reactor)
         self.jobs = self._build_jobs()
 
     def _build_ingest(self) -> None:
@@ -280,6 +280,7 @@ class Parts:
             transcoder=self.transcoder if self.settings.transcoding.transcode_dicom_protocol else None,
             preferred_transfer_syntax=options.dicom_scu_preferred_transfer_syntax,
             maximum_length=options.maximum_pdu_length,
+            tls=self.encryption.dicom_client,
             receive=self._receive,
             limits=self.body_limits,
             transfer_syntaxes=lambda: [uid for uid in TRANSFER_SYNTAXES if uid in self.acceptance.transfer_syntaxes],
@@ -303,8 +304,7 @@ class Parts:
             self.index,
             [
                 sequence_kind(operations),
-                store_kind(self.retrieval, self.sender, self.commitment.commitments),
-                self.commitment.kind(),
+                store_kind(self.retrieval, self.sender),
                 *retrieve_kinds(self.scu, self.dictionary),
                 *archive_kinds(self.archives, self.shelf),
                 *editing_kinds(self),

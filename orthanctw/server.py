@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from orthanctw.dicom.upper.sockets import quick_ack_of
 from orthanctw.errors import ConfigurationError
 from orthanctw.log import LogLevels
 from orthanctw.parts import DATABASE, Parts, index_folder
@@ -22,12 +23,15 @@ from orthanctw.rest_parts import http_options
 from orthanctw.settings import Settings
 from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.takeover.coexistence import FOREIGN_DATABASE, TAKEN_OVER, last_written
+from orthanctw.tls import Encryption, Tls, TlsFactory
 
 log = Logger(namespace="orthanctw.generic")
 #: Global property that holds when the server last started, in seconds since 1970.
 LAST_START = 1001
 #: How often the end of running requests is looked for while stopping, in seconds.
 _STOP_INTERVAL = 0.02
+#: What they are told who speak plain HTTP where HTTPS is expected.
+_NO_HTTPS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 def check_foreign_index(settings: Settings) -> None:
@@ -44,8 +48,9 @@ def check_foreign_index(settings: Settings) -> None:
             )
 
 
-def check_folders(settings: Settings) -> None:
-    """Refuse folders that cannot be used, before a daemon forks. Holds nothing. Raises ConfigurationError."""
+def check_files(settings: Settings) -> None:
+    """Refuse folders and certificates that cannot be used, before a daemon forks. Raises ConfigurationError."""
+    Encryption.of(settings.security)
     check_foreign_index(settings)
     FilesystemStorage.check_free(settings.storage.storage_directory)
 
@@ -147,23 +152,35 @@ class Server(Parts):
 
     def _listen(self) -> None:
         http, dicom = self.settings.http, self.settings.dicom
+        https, dicom_tls = self.encryption.https, self.encryption.dicom_server
         try:
             if http.http_server_enabled:
+                site = self._secured(https, self.site, refusal=_NO_HTTPS)
                 for address in http.http_bind_addresses or ("",):
-                    self._listen_on(self._ports, "HttpPort", http.http_port, self.site, address)
+                    self._listen_on(self._ports, "HttpPort", http.http_port, site, address)
             if dicom.dicom_server_enabled:
-                self._listen_on(self._dicom_ports, "DicomPort", dicom.dicom_port, self.dicom, "")
+                associations = self._secured(dicom_tls, self.dicom, after_read=quick_ack_of)
+                self._listen_on(self._dicom_ports, "DicomPort", dicom.dicom_port, associations, "")
         except ConfigurationError:
             for port in (*self._ports, *self._dicom_ports):
                 port.stopListening()
             raise
         log.warn(
-            "HTTP server: port {port} (remote access is {remote}, authentication is {state})",
+            "{name} server: port {port} (remote access is {remote}, authentication is {state})",
+            name="HTTP" if https is None else "HTTPS",
             port=self.http_port or "disabled",
             remote="allowed" if self.settings.security.remote_access_allowed else "not allowed",
             state="on" if self.settings.security.authentication_enabled else "off",
         )
-        log.warn("DICOM server: port {port}, AE title {aet}", port=self.dicom_port or "disabled", aet=dicom.dicom_aet)
+        log.warn(
+            "DICOM server: port {port}, AE title {aet}, TLS is {tls}",
+            port=self.dicom_port or "disabled",
+            aet=dicom.dicom_aet,
+            tls="off" if dicom_tls is None else "on",
+        )
+
+    def _secured(self, tls: Tls | None, factory: IProtocolFactory, **options: Any) -> IProtocolFactory:
+        return factory if tls is None else TlsFactory(tls, factory, self._reactor, **options)
 
     def _listen_on(
         self, ports: list[IListeningPort], option: str, port: int, factory: IProtocolFactory, address: str
@@ -219,11 +236,15 @@ class Server(Parts):
         await self.encoder_pool.stop()
 
     def reload(self, settings: Settings) -> list[str]:
-        """Take over what can change while running; answers the names of sections that need a restart."""
+        """Take over what can change while running; answers the names of sections that need a restart.
+
+        Raises ConfigurationError, and then nothing has changed.
+        """
+        is_same_encryption = self.encryption.take(Encryption.of(settings.security))
         self.site.options = attrs.evolve(
             http_options(self, settings), limits=self.site.options.limits
         )
-        changed = []
+        changed = [] if is_same_encryption else ["Security"]
         for old, new in zip(self.settings.sections, settings.sections, strict=True):
             if type(new).__name__ not in ("Security",) and old != new:
                 changed.append(type(new).__name__)

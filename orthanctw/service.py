@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 from orthanctw import __version__
 from orthanctw.errors import ConfigurationError, OrthancError
 from orthanctw.log import LineObserver, LogLevels
-from orthanctw.server import Server, check_folders
+from orthanctw.server import Server, check_files
 from orthanctw.settings import RunOptions, Settings
+from orthanctw.tls import Encryption
 
 log = Logger(namespace="orthanctw.generic")
 LOG_NAME = "orthanctw.log"
@@ -149,11 +150,14 @@ class OrthancService(MultiService):
 
     def _read_settings(self) -> Settings | None:
         try:
-            return self._options.reload()
+            settings = self._options.reload()
+            # Looked at before anything is stopped for them.
+            Encryption.of(settings.security)
         except ConfigurationError as e:
             for problem in e.problems:
                 log.error("Configuration, not taken over: {problem}", problem=problem)
             return None
+        return settings
 
     def _reload(self) -> None:
         """SIGHUP: open the log file anew, and take over what can change while the server runs."""
@@ -196,7 +200,7 @@ def run(settings: Settings, options: RunOptions) -> int:
 
     reactor: Any = installed
     try:
-        check_folders(settings)
+        check_files(settings)
         service = OrthancService(reactor, settings, options)
     except ConfigurationError as e:
         for problem in e.problems:

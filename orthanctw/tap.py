@@ -11,7 +11,7 @@ from twisted.python import usage
 
 from orthanctw.configuration import load
 from orthanctw.errors import ConfigurationError
-from orthanctw.server import check_folders
+from orthanctw.server import check_files
 from orthanctw.service import OrthancService
 from orthanctw.settings import RunOptions
 
@@ -53,7 +53,7 @@ def makeService(options: Options) -> IService:
 
 def _make_service(options: Options, paths: tuple[str, ...]) -> IService:
     settings = load(paths, os.environ)
-    check_folders(settings)
+    check_files(settings)
     level = "trace" if options["trace"] else "verbose" if options["verbose"] else "default"
     run_options = RunOptions(
         paths=paths,

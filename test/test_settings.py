@@ -160,7 +160,6 @@ class ParseTests(SynchronousTestCase):
                 "DicomModalities": {"sample": {"AET": "A", "Host": "h", "Port": 0}, "b c": ["A", "h", 1]},
                 "OrthancPeers": {"p": ["ftp://x"], "q": {"Username": "u", "Tag": []}},
                 "LuaScripts": ["a", 2],
-                "SslEnabled": True,
                 "Orthanctw": {"ReaderThreads": 0},
                 "Worklists": [],
             }
@@ -179,7 +178,6 @@ class ParseTests(SynchronousTestCase):
                 "OrthancPeers.q.Tag: a string, a number or a boolean is needed",
                 "OrthancPeers.q.Url: missing",
                 "Orthanctw.ReaderThreads: a number from 1 to 256 is needed",
-                "SslEnabled: HTTPS is not available yet; put a proxy that speaks it in front",
                 "StableAge: a number from 0 to 4294967295 is needed",
                 "StorageCompression: a boolean is needed, not an integer",
                 "Worklists: an object is needed, not an array",
@@ -493,7 +491,26 @@ class CheckTests(SynchronousTestCase):
 
     def test_checks_see_beside_wrong_values(self) -> None:
         """A wrong value does not hide that other options of its section contradict each other."""
-        self.assertEqual(len(self.problems(RemoteAccessAllowed=True, SslEnabled=True, SslCertificate=1)), 3)
+        problems = self.problems(RemoteAccessAllowed=True, DicomTlsEnabled=True, DicomTlsCertificate=1)
+        self.assertEqual(len(problems), 3)
+
+    def test_old_protocols(self) -> None:
+        """Versions that are not offered any more are told, where TLS is used."""
+        self.assertEqual(parsed(SslMinimumProtocolVersion=3, DicomTlsMinimumProtocolVersion=1).warnings, ())
+        old = {"SslMinimumProtocolVersion": 3, "DicomTlsMinimumProtocolVersion": 1, "DicomTlsCiphersAccepted": ["x"]}
+        new = {"SslMinimumProtocolVersion": 4, "DicomTlsMinimumProtocolVersion": 0}
+        used: dict[str, object] = {"SslEnabled": True, "DicomTlsEnabled": True, "DicomTlsTrustedCertificates": "t"}
+        text = "protocols before TLS 1.2 are broken and not offered; TLS 1.2 is the oldest"
+        told = (f"SslMinimumProtocolVersion: {text}", f"DicomTlsMinimumProtocolVersion: {text}")
+        self.assertEqual(parsed(**used, **old).warnings, told)
+        self.assertEqual(parsed(**used, **new).warnings, ())
+
+    def test_modalities_by_tls(self) -> None:
+        """Modalities that nothing could be trusted at are told of."""
+        modality = {"AET": "A", "Host": "h", "Port": 1, "UseDicomTls": True}
+        warned = parsed(DicomModalities={"m": modality}).warnings
+        self.assertEqual(warned, ("DicomModalities.m.UseDicomTls: needs DicomTlsTrustedCertificates",))
+        self.assertEqual(parsed(DicomModalities={"m": modality}, DicomTlsTrustedCertificates="t").warnings, ())
 
     def test_plugins_are_warned_of(self) -> None:
         """Shared libraries are told to be left out."""

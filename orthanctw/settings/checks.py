@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Numbers of metadata and attachments that usual plugins take.
 _RESERVED_METADATA = {4200: "the whole-slide imaging plugin"}
 _RESERVED_ATTACHMENTS = {4301: "the DICOMweb plugin"}
+#: TLS 1.2 as a value of `SslMinimumProtocolVersion`.
+_OLDEST_TLS = 4
 
 
 def check(settings: Settings, given: Mapping[str, object], place: Place) -> None:
@@ -56,13 +58,25 @@ def _check_accounts(settings: Settings, given: Mapping[str, object], place: Plac
 def _check_encryption(settings: Settings, place: Place) -> None:
     security = settings.security
     if security.ssl_enabled:
-        place.key("SslEnabled").problem("HTTPS is not available yet; put a proxy that speaks it in front")
+        _warn_of_version(place.key("SslMinimumProtocolVersion"), security.ssl_minimum_protocol_version)
+    if not security.dicom_tls_trusted_certificates:
+        for name, modality in settings.network.dicom_modalities.items():
+            if modality.use_dicom_tls:
+                place.key("DicomModalities").key(name).key("UseDicomTls").warn("needs DicomTlsTrustedCertificates")
     if not security.dicom_tls_enabled:
         return
+    minimum = security.dicom_tls_minimum_protocol_version
     if security.dicom_tls_remote_certificate_required and not security.dicom_tls_trusted_certificates:
         place.key("DicomTlsTrustedCertificates").problem("missing, although DicomTlsRemoteCertificateRequired is on")
-    if security.dicom_tls_minimum_protocol_version and not security.dicom_tls_ciphers_accepted:
+    if minimum and not security.dicom_tls_ciphers_accepted:
         place.key("DicomTlsCiphersAccepted").problem("missing, although DicomTlsMinimumProtocolVersion is not 0")
+    # 0 is a profile.
+    _warn_of_version(place.key("DicomTlsMinimumProtocolVersion"), minimum or _OLDEST_TLS)
+
+
+def _warn_of_version(place: Place, minimum: int) -> None:
+    if minimum < _OLDEST_TLS:
+        place.warn("protocols before TLS 1.2 are broken and not offered; TLS 1.2 is the oldest")
 
 
 def _check_reserved(settings: Settings, place: Place) -> None:

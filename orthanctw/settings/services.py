@@ -198,7 +198,7 @@ class Dicom:
         "DefaultPrivateCreator", text, "", WORKS, "Private creator when a request names none (PS3.5 section 7.8.1)"
     )
     storage_commitment_reports_size: int = option(
-        "StorageCommitmentReportsSize", _COUNT, 100, WORKS, "Requests for storage commitment to keep; 0 for no limit"
+        "StorageCommitmentReportsSize", _COUNT, 100, LATER, "Storage commitment reports to keep"
     )
     dicom_scp_timeout: int = option(
         "DicomScpTimeout",
@@ -295,65 +295,68 @@ class Security:
     registered_users: Mapping[str, str] = unset(
         "RegisteredUsers", users, MappingProxyType({}), WORKS, "Users and their passwords", note="none", secret=True
     )
-    ssl_enabled: bool = option(
-        "SslEnabled", boolean, False, LATER, "Serve HTTPS instead of HTTP; `true` is refused until that is possible"
-    )
+    ssl_enabled: bool = option("SslEnabled", boolean, False, WORKS, "Serve HTTPS instead of HTTP")
     ssl_certificate: str = option(
-        "SslCertificate", path, "certificate.pem", LATER, "PEM file of certificate and private key"
+        "SslCertificate", path, "certificate.pem", WORKS, "PEM file of the certificate, its chain and the private key"
     )
     ssl_minimum_protocol_version: int = option(
         "SslMinimumProtocolVersion",
         _TLS_VERSION,
         4,
-        LATER,
-        "Oldest protocol of HTTPS: 2, 3, 4, 5 are TLS 1.0, 1.1, 1.2, 1.3",
+        WORKS,
+        "Oldest protocol of HTTPS: 5 is TLS 1.3, all others are TLS 1.2",
         sample=ADVANCED,
     )
     ssl_ciphers_accepted: tuple[str, ...] | None = unset(
         "SslCiphersAccepted",
         texts,
         None,
-        LATER,
+        WORKS,
         "OpenSSL's names of the ciphers of HTTPS",
         note="a choice of AES ciphers",
         sample=ADVANCED,
     )
-    ssl_verify_peers: bool = option("SslVerifyPeers", boolean, False, LATER, "HTTPS clients need a certificate")
+    ssl_verify_peers: bool = option("SslVerifyPeers", boolean, False, WORKS, "HTTPS clients need a certificate")
     ssl_trusted_client_certificates: str = option(
         "SslTrustedClientCertificates",
         path,
         "trustedClientCertificates.pem",
-        LATER,
-        "PEM file of the certificates that clients may have",
+        WORKS,
+        "PEM file of the certificates of clients, or of their authorities",
     )
-    dicom_tls_enabled: bool = option("DicomTlsEnabled", boolean, False, LATER, "The DICOM server uses TLS")
+    dicom_tls_enabled: bool = option("DicomTlsEnabled", boolean, False, WORKS, "The DICOM server uses TLS")
     dicom_tls_certificate: str = unset(
-        "DicomTlsCertificate", path, "", LATER, "PEM file of our certificate for DICOM", note="none"
+        "DicomTlsCertificate", path, "", WORKS, "PEM file of our certificate for DICOM", note="none"
     )
     dicom_tls_private_key: str = unset(
-        "DicomTlsPrivateKey", path, "", LATER, "PEM file of the private key of `DicomTlsCertificate`", note="none"
+        "DicomTlsPrivateKey", path, "", WORKS, "PEM file of the private key of `DicomTlsCertificate`", note="none"
     )
     dicom_tls_trusted_certificates: str = unset(
-        "DicomTlsTrustedCertificates", path, "", LATER, "PEM file of the certificates to trust", note="none"
+        "DicomTlsTrustedCertificates",
+        path,
+        "",
+        WORKS,
+        "PEM file of the certificates of peers, or of their authorities",
+        note="none",
     )
     dicom_tls_remote_certificate_required: bool = option(
-        "DicomTlsRemoteCertificateRequired", boolean, True, LATER, "DICOM peers need a certificate"
+        "DicomTlsRemoteCertificateRequired", boolean, True, WORKS, "DICOM peers need a certificate"
     )
     dicom_tls_minimum_protocol_version: int = option(
         "DicomTlsMinimumProtocolVersion",
         _TLS_VERSION,
         0,
-        LATER,
-        "Oldest protocol of DICOM: 2, 3, 4, 5 are TLS 1.0, 1.1, 1.2, 1.3; 0: the profile BCP 195 (PS3.15 section B)",
+        WORKS,
+        "Oldest protocol of DICOM: 5 is TLS 1.3, all others are TLS 1.2; 0: the profile BCP 195 (PS3.15 section B)",
         sample=ADVANCED,
     )
     dicom_tls_ciphers_accepted: tuple[str, ...] = unset(
         "DicomTlsCiphersAccepted",
         texts,
         (),
-        LATER,
+        WORKS,
         "OpenSSL's names of the ciphers of DICOM; needed when `DicomTlsMinimumProtocolVersion` is not 0",
-        note="none",
+        note="those of BCP 195",
         sample=ADVANCED,
     )
     rest_api_write_to_file_system_enabled: bool = option(

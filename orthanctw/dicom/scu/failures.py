@@ -16,6 +16,13 @@ class PeerFailure(OrthancError):
     code = ErrorCode.NETWORK_PROTOCOL
 
 
+class TlsMissing(PeerFailure):
+    """A peer is to be connected to by TLS, and nothing says whom to trust."""
+
+    def __init__(self, aet: str) -> None:
+        super().__init__(f"{aet} needs TLS, for which DicomTlsTrustedCertificates is not set")
+
+
 class StatusFailure(PeerFailure):
     """The peer has answered by a status that is a failure; its association is as good as before."""
 

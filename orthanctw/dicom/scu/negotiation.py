@@ -7,7 +7,6 @@ sends, so they are kept for the few milliseconds of the negotiation only.
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import warnings
 from collections.abc import Sequence
@@ -16,15 +15,16 @@ from typing import Any, Final
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext, build_context, build_role
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from orthanctw.dicom.scu.failures import PeerFailure, telling
+from orthanctw.dicom.scu.failures import PeerFailure, TlsMissing, telling
 from orthanctw.dicom.scu.link import Link
 from orthanctw.dicom.scu.proposals import Proposal
 from orthanctw.dicom.scu.wire import Cancelled, Wire, connect, deadline_after, seconds_until
 from orthanctw.remote import Remote
+from orthanctw.tls import Tls
 
 #: Octets of the longest answer to a request for an association; 128 contexts need some 4,000.
 _ANSWER_LIMIT: Final = 1 << 20
@@ -110,7 +110,7 @@ def associate(
     proposals: Sequence[Proposal],
     cancelled: threading.Event,
     *,
-    tls: ssl.SSLContext | None,
+    tls: Tls | None,
     maximum_length: int,
 ) -> Link:
     """A new association. Raises PeerFailure, or Cancelled."""
@@ -134,14 +134,14 @@ def associate(
         raise
 
 
-def _open(remote: Remote, tls: ssl.SSLContext | None, deadline: float, cancelled: threading.Event) -> Wire:
+def _open(remote: Remote, tls: Tls | None, deadline: float, cancelled: threading.Event) -> Wire:
     if remote.use_dicom_tls and tls is None:
-        raise PeerFailure(f"{remote.aet} needs TLS, for which nothing is configured")
+        raise TlsMissing(remote.aet)
     with telling(f"cannot connect to {remote.aet} at {remote.host}:{remote.port}"):
         wire = connect(remote.host, remote.port, deadline, cancelled)
         if remote.use_dicom_tls and tls is not None:
             try:
-                wire.secure(tls, remote.host, deadline)
+                wire.secure(tls, deadline)
             except BaseException:
                 wire.close()
                 raise
@@ -170,7 +170,6 @@ def _negotiate(
             contexts=contexts,
             ae_title=remote.aet,
             max_pdu=maximum_length,
-            ext_neg=[build_role(p.abstract_syntax, scp_role=True) for p in proposals if p.is_scp],
             evt_handlers=[(evt.EVT_REQUESTED, remember), (evt.EVT_ESTABLISHED, take_over)],
         )
     except Exception as e:
@@ -181,7 +180,7 @@ def _negotiate(
     if wire.cancelled.is_set():
         raise Cancelled
     if not association.accepted_contexts or association.dul.state_machine.current_state != _ESTABLISHED:
-        raise PeerFailure(f"{remote.aet} {_refusal(association)}")
+        raise PeerFailure(f"{remote.aet} {_refusal(association, wire)}")
     return association.accepted_contexts, association.acceptor.maximum_length or 0
 
 
@@ -197,10 +196,11 @@ def _end_threads(association: Association, wire: Wire) -> None:
         thread.join()
 
 
-def _refusal(association: Association) -> str:
+def _refusal(association: Association, wire: Wire) -> str:
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
         return f"has rejected the association: {answer.result_str}, {answer.source_str}, {answer.reason_str}"
     if association.rejected_contexts:
         return "accepts none of the presentation contexts"
-    return "has not answered the request for an association, or has broken it off"
+    reason = f": {wire.failure}" if wire.failure else ""
+    return f"has not answered the request for an association, or has broken it off{reason}"

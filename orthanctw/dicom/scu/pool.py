@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -18,6 +17,7 @@ from orthanctw.dicom.scu.proposals import Proposal
 from orthanctw.dicom.scu.wire import Cancelled
 from orthanctw.errors import OrthancError
 from orthanctw.remote import Remote
+from orthanctw.tls import Tls
 
 log = Logger(namespace="orthanctw.dicom")
 _T = TypeVar("_T")
@@ -48,7 +48,7 @@ class Associations:
     """
 
     def __init__(
-        self, clock: IReactorTime, *, delay: float, tls: ssl.SSLContext | None, maximum_length: int
+        self, clock: IReactorTime, *, delay: float, tls: Tls | None, maximum_length: int
     ) -> None:
         self._clock = clock
         self._delay = delay

@@ -10,7 +10,7 @@ import attrs
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,7 +21,7 @@ from orthanctw.dicom.elements import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_END
 from orthanctw.dicom.encoding import encode_dataset, is_explicit
 from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from orthanctw.dicom.received import Receive, ReceivedObject, Unwanted, is_uid
-from orthanctw.dicom.scu.failures import PeerFailure, StatusFailure
+from orthanctw.dicom.scu.failures import PeerFailure, StatusFailure, TlsMissing
 from orthanctw.dicom.scu.operations import get_command, is_pending, is_retrieved, progress_of
 from orthanctw.dicom.uids import STORAGE_SOP_CLASSES
 from orthanctw.dicom.upper.pdus import (
@@ -35,10 +35,12 @@ from orthanctw.dicom.upper.pdus import (
     UserInformation,
 )
 from orthanctw.dicom.upper.protocol import UpperLayer
+from orthanctw.dicom.upper.sockets import quick_ack_of
 from orthanctw.errors import DIMSE_CANNOT_UNDERSTAND, OrthancError, ServiceUnavailable
 from orthanctw.model import Origin, OriginKind
 from orthanctw.remote import Remote, RetrieveResult
 from orthanctw.settings.structures import Manufacturer
+from orthanctw.tls import Tls, TlsFactory, failure_of
 
 log = Logger(namespace="orthanctw.dicom")
 #: Storage classes that a C-GET proposes; with its own an association can have no more contexts.
@@ -76,6 +78,7 @@ class RetrievalServices:
     maximum_length: int
     character_sets: Callable[[], tuple[str, ...]]
     transfer_syntaxes: Callable[[], Sequence[str]]
+    tls: Tls | None = None
 
 
 class _Factory(protocol.ClientFactory):
@@ -157,13 +160,15 @@ class Retrieval:
         """The last answer, and the Orthanc ids of what was received. Cancelling it ends the operation."""
         remote, reactor = self._remote, self._services.reactor
         endpoint = HostnameEndpoint(reactor, remote.host, remote.port, timeout=remote.timeout or _UNLIMITED)
+        factory: IProtocolFactory = _Factory(self._layer)
         if remote.use_dicom_tls:
-            # The upper layer pauses reading while it cannot write, which a handshake does not survive.
-            self._gone = True
-            self._fail(PeerFailure(f"{remote.aet} needs TLS, over which there is no C-GET"))
-            return self._result
+            if self._services.tls is None:
+                self._gone = True
+                self._fail(TlsMissing(remote.aet))
+                return self._result
+            factory = TlsFactory(self._services.tls, factory, reactor, after_read=quick_ack_of)
         self._watch()
-        self._connecting: Deferred[Any] = endpoint.connect(_Factory(self._layer))
+        self._connecting: Deferred[Any] = endpoint.connect(factory)
         self._connecting.addErrback(self._not_connected)
         return self._result
 
@@ -317,12 +322,16 @@ class Retrieval:
 
     def ended(self, abort: Abort | None) -> None:
         self._over = True
-        self._fail(PeerFailure(f"{self._remote.aet} has broken off the association"))
+        self._fail(PeerFailure(f"{self._remote.aet} has broken off the association{self._why()}"))
 
     def disconnected(self) -> None:
         self._gone = True
         self._over = True
-        self._fail(PeerFailure(f"{self._remote.aet} has closed the connection"))
+        self._fail(PeerFailure(f"{self._remote.aet} has closed the connection{self._why()}"))
+
+    def _why(self) -> str:
+        reason = failure_of(self._layer.transport)
+        return f": TLS: {reason}" if reason else ""
 
     # Messages
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -46,6 +45,7 @@ from orthanctw.errors import NotImplementedHere, ServiceUnavailable
 from orthanctw.interfaces import IDicomScu, ITranscoder
 from orthanctw.remote import Originator, Outgoing, Remote, RetrieveLevel, RetrieveResult
 from orthanctw.threads import NamedPool
+from orthanctw.tls import Tls
 
 log = Logger(namespace="orthanctw.dicom")
 _T = TypeVar("_T")
@@ -81,8 +81,8 @@ class DicomScu:
         `limits` of what is received, there is no C-GET.
     transfer_syntaxes : callable
         In which ones a C-GET may receive, those that are liked best first.
-    tls : ssl.SSLContext, optional
-        For peers with ``UseDicomTls``; there is no C-GET from these.
+    tls : Tls, optional
+        For peers with ``UseDicomTls``; host names are not checked, as usual for DICOM.
     maximum_length : int
         ``MaximumPduLength``.
     """
@@ -100,7 +100,7 @@ class DicomScu:
         receive: Receive[str | None] | None = None,
         limits: BodyLimits | None = None,
         transfer_syntaxes: Callable[[], Sequence[str]] = lambda: _UNCOMPRESSED,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         maximum_length: int = 16384,
         clock: IReactorTime | None = None,
     ) -> None:
@@ -121,6 +121,7 @@ class DicomScu:
                 maximum_length=maximum_length,
                 character_sets=self._character_sets,
                 transfer_syntaxes=transfer_syntaxes,
+                tls=tls,
             )
         self._retrievals: set[Retrieval] = set()
         self._all_left: Deferred[None] | None = None
@@ -141,7 +142,7 @@ class DicomScu:
         return Deferred.fromCoroutine(self._echo(remote, checks_find))
 
     async def _echo(self, remote: Remote, checks_find: bool) -> None:
-        await self.run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
+        await self._run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
         if checks_find:
             nobody: Elements = [(QUERY_RETRIEVE_LEVEL, "CS", "STUDY"), (PATIENT_ID, "LO", uuid.uuid4().hex)]
             await self.find(remote, STUDY_ROOT_FIND, nobody)
@@ -155,7 +156,7 @@ class DicomScu:
             default_encoding=self._default_encoding.name,
             limit=self._answers_limit,
         )
-        return self.run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=True)
+        return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=True)
 
     def move(
         self,
@@ -171,7 +172,7 @@ class DicomScu:
             self._reactor.callFromThread(progress, result)
 
         operation = Moving(sop_class_uid, list(query), target_aet, self._character_sets(), told)
-        return self.run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=False)
+        return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=False)
 
     def store(
         self,
@@ -194,7 +195,7 @@ class DicomScu:
         first = (outgoing.sop_class_uid, outgoing.transfer_syntax)
         proposals = storage_proposals(first, contexts, self._preferred, transcoding=transcoder is not None)
         try:
-            return await self.run(remote, proposals, Storing(outgoing, originator), repeatable=False)
+            return await self._run(remote, proposals, Storing(outgoing, originator), repeatable=False)
         except NotAccepted as e:
             accepted = sorted(e.transfer_syntaxes, key=lambda syntax: syntax != self._preferred)
         if not accepted:
@@ -206,7 +207,7 @@ class DicomScu:
                 "transcoded for it"
             )
         try:
-            return await self.run(remote, proposals, Storing(other, originator), repeatable=False)
+            return await self._run(remote, proposals, Storing(other, originator), repeatable=False)
         except NotAccepted:
             raise PeerFailure(f"{remote.aet} does not take transfer syntax {other.transfer_syntax}") from None
         finally:
@@ -233,7 +234,7 @@ class DicomScu:
 
     # Running
 
-    def run(
+    def _run(
         self,
         remote: Remote,
         proposals: Sequence[Proposal],
@@ -241,7 +242,6 @@ class DicomScu:
         *,
         repeatable: bool,
     ) -> Deferred[_T]:
-        """Carry out an operation in a thread, as `Associations.run` says; cancelling the Deferred ends it."""
         if self._closed is not None:
             return fail(ServiceUnavailable("the server is stopping"))
         # Not earlier: no thread may be there before the daemon has forked.

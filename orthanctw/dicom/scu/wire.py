@@ -9,12 +9,14 @@ import contextlib
 import math
 import select
 import socket
-import ssl
 import threading
 import time
 from typing import Final
 
+from OpenSSL import SSL
+
 from orthanctw.dicom.upper.sockets import quick_ack_of
+from orthanctw.tls import Tls, TlsConnection
 
 #: How often a thread that waits looks whether its operation was cancelled, in seconds.
 _LOOK_INTERVAL: Final = 0.05
@@ -41,7 +43,7 @@ class Wire:
     Parameters
     ----------
     handle : socket.socket
-        Made non-blocking here; may be one of TLS after `secure`.
+        Made non-blocking here.
     cancelled : threading.Event
         Once set, whatever waits raises Cancelled.
     """
@@ -53,21 +55,30 @@ class Wire:
         #: Octets handed to the kernel since this was last set to 0.
         self.sent = 0
         self.socket = handle
+        self._tls: TlsConnection | None = None
+        self._stream: socket.socket | TlsConnection = handle
         self._buffer = bytearray()
         self._quick_ack = quick_ack_of(self)
 
-    def secure(self, context: ssl.SSLContext, host: str, deadline: float) -> None:
+    def secure(self, tls: Tls, deadline: float) -> None:
         """Begin TLS. Raises OSError."""
-        handle = context.wrap_socket(self.socket, server_hostname=host, do_handshake_on_connect=False)
-        self.socket = handle
+        connection = self._stream = self._tls = tls.connection(self.socket)
         while True:
+            self._quick_ack()
             try:
-                handle.do_handshake()
+                connection.do_handshake()
                 return
-            except ssl.SSLWantReadError:
+            except SSL.WantReadError:
                 self._wait(select.POLLIN, deadline)
-            except ssl.SSLWantWriteError:
+            except SSL.WantWriteError:
                 self._wait(select.POLLOUT, deadline)
+            except SSL.Error:
+                raise ConnectionError(self.failure) from None
+
+    @property
+    def failure(self) -> str:
+        """Why TLS failed; empty when it did not."""
+        return f"TLS: {self._tls.failure}" if self._tls is not None and self._tls.failure else ""
 
     @property
     def is_readable(self) -> bool:
@@ -79,7 +90,7 @@ class Wire:
         return bool(poller.poll(0))
 
     def _pending(self) -> bool:
-        return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
+        return self._tls is not None and self._tls.pending() > 0
 
     def _wait(self, events: int, deadline: float) -> None:
         wait_for(self.socket, events, deadline, self.cancelled)
@@ -97,13 +108,17 @@ class Wire:
             raise Cancelled
         self._quick_ack()
         try:
-            data = self.socket.recv(_READ_SIZE)
-        except (BlockingIOError, ssl.SSLWantReadError):
+            data = self._stream.recv(_READ_SIZE)
+        except (BlockingIOError, SSL.WantReadError):
             self._wait(select.POLLIN, deadline)
             return
-        except ssl.SSLWantWriteError:
+        except SSL.WantWriteError:
             self._wait(select.POLLOUT, deadline)
             return
+        except SSL.ZeroReturnError:
+            data = b""
+        except SSL.Error:
+            raise ConnectionError(self.failure) from None
         self._quick_ack()
         if not data:
             raise ConnectionError("the peer has closed the connection")
@@ -115,15 +130,23 @@ class Wire:
         while view:
             deadline = deadline_after(timeout)
             try:
-                count = self.socket.send(view)
-            except (BlockingIOError, ssl.SSLWantWriteError):
+                count = self._stream.send(view)
+            except (BlockingIOError, SSL.WantWriteError):
                 self._wait(select.POLLOUT, deadline)
                 continue
-            except ssl.SSLWantReadError:
+            except SSL.WantReadError:
                 self._wait(select.POLLIN, deadline)
                 continue
+            except SSL.Error:
+                raise ConnectionError(self._last_words() or "the peer has closed the connection") from None
             self.sent += count
             view = view[count:]
+
+    def _last_words(self) -> str:
+        """What a peer said of TLS before it closed: that it refuses our certificate, say."""
+        with contextlib.suppress(SSL.Error):
+            self._stream.recv(_READ_SIZE)
+        return self.failure
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """End the connection; a thread that waits for it notices."""
@@ -132,6 +155,9 @@ class Wire:
 
     def close(self) -> None:
         """Give the descriptor back."""
+        if self._tls is not None:
+            with contextlib.suppress(SSL.Error):
+                self._tls.shutdown()
         self.shutdown()
         with contextlib.suppress(OSError):
             self.socket.close()

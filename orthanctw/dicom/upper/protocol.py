@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -93,7 +93,7 @@ class UpperLayerUser(Protocol):
         """The connection is gone: the last call, always made."""
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class UpperLayer(protocol.Protocol):
     """One connection.
 
@@ -152,7 +152,12 @@ class UpperLayer(protocol.Protocol):
             self._happen(Event.TRANSPORT_INDICATION)
         else:
             self.state = State.AWAIT_TRANSPORT
-            self._happen(Event.TRANSPORT_CONFIRM)
+            if not ISSLTransport.providedBy(self.transport):
+                self._happen(Event.TRANSPORT_CONFIRM)
+
+    def handshakeCompleted(self) -> None:
+        """TLS: from now on data may be written."""
+        self._happen(Event.TRANSPORT_CONFIRM)
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self._deaf = True
