@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,11 +112,26 @@ class Archive:
         return other
 
 
+def copied(name: str, folder: Path, make: Callable[[Path], Archive]) -> Archive:
+    """A copy of an archive that is made once in a run: Orthanc takes seconds to start and to stop."""
+    original = _originals.get(name)
+    if original is None:
+        original = _originals[name] = make(Path("archives").absolute() / name)
+    return original.copy(folder)
+
+
+_originals: dict[str, Archive] = {}
+
+
 def small_archive(folder: Path, objects: int = 3) -> Archive:
     """An archive of some images of one series."""
-    archive = Archive(folder)
-    archive.run(lambda server: [server.upload(ct_image(number)) for number in range(1, objects + 1)])
-    return archive
+
+    def make(place: Path) -> Archive:
+        archive = Archive(place)
+        archive.run(lambda server: [server.upload(ct_image(number)) for number in range(1, objects + 1)])
+        return archive
+
+    return copied(f"small-{objects}", folder, make)
 
 
 def post(server: ServerProcess, path: str, body: object) -> Any:
@@ -181,6 +196,10 @@ def fill_again(server: ServerProcess) -> None:
 
 def filled_archive(folder: Path) -> Archive:
     """An archive with two lives."""
+    return copied("filled", folder, _filled)
+
+
+def _filled(folder: Path) -> Archive:
     archive = Archive(folder, {"StableAge": 1})
     archive.server.configure(OrthancPeers={"self": [f"http://127.0.0.1:{archive.server.port}/"]})
     archive.run(fill)
