@@ -15,7 +15,9 @@ from orthanctw.dicom.maintags import COMPUTED_TAGS, MainTags
 from orthanctw.errors import UnknownResource
 from orthanctw.interfaces import IIndex
 from orthanctw.model import Expanded, MetadataType, Resource, ResourceLevel, SeriesStatus, series_status
+from orthanctw.settings import StorageAccess
 from orthanctw.stability import StabilityMonitor
+from orthanctw.storedwarnings import StoredWarnings
 
 
 class Content:
@@ -84,12 +86,29 @@ class View:
 
 
 class Catalog:
-    """Reads resources; `main_tags` tells which tags the index keeps of each level."""
+    """Reads resources.
+
+    Parameters
+    ----------
+    main_tags : MainTags
+        Which tags the index keeps of each level.
+    access : StorageAccess
+        ``StorageAccessOnFind``: what stored headers may be read for, where the main tags do not suffice.
+    """
 
     def __init__(
-        self, index: IIndex, stability: StabilityMonitor, main_tags: MainTags, dictionary: Dictionary
+        self,
+        index: IIndex,
+        stability: StabilityMonitor,
+        main_tags: MainTags,
+        dictionary: Dictionary,
+        *,
+        access: StorageAccess = StorageAccess.ALWAYS,
+        warnings: StoredWarnings | None = None,
     ) -> None:
         self.index = index
+        self.access = access
+        self.warnings = warnings or StoredWarnings()
         self.dictionary = dictionary
         self._stability = stability
         self._signatures = {level: main_tags.signature(level) for level in ResourceLevel}
@@ -103,12 +122,13 @@ class Catalog:
 
     def knows(self, resource: Resource, tag: int) -> bool:
         """Whether the index would have the tag if the object had it, as it was told of it when it was stored."""
+        return tag in self.stored_tags[resource.level] and self._signature(resource) == self._signatures[resource.level]
+
+    @staticmethod
+    def _signature(resource: Resource) -> str | None:
+        """The main tags with which a resource was stored."""
         signature = resource.metadata.get(MetadataType.MAIN_DICOM_TAGS_SIGNATURE)
-        return (
-            tag in self.stored_tags[resource.level]
-            and signature is not None
-            and signature.value == self._signatures[resource.level]
-        )
+        return None if signature is None else signature.value
 
     async def view(self, level: ResourceLevel, public_id: str, wanted: Wanted) -> View | None:
         """One resource; None when it is unknown."""
@@ -156,6 +176,7 @@ class Catalog:
         resources = [item.resource for item in expanded]
         values: dict[str, dict[int, Element | None]] = {resource.public_id: {} for resource in resources}
         missing: dict[str, list[int]] = {}
+        self._warn_of_tags(level, wanted.requested_tags)
         for tag in wanted.requested_tags:
             if tag >> 16 == META_HEADER_GROUP:
                 continue
@@ -173,12 +194,67 @@ class Catalog:
                     values[resource.public_id][tag] = None
                 else:
                     missing.setdefault(resource.public_id, []).append(tag)
+        if missing:
+            self._warn_of_resources(item for item in resources if item.public_id in missing)
+            if self.access is StorageAccess.NEVER:
+                await self._take_from_ancestors(level, missing, values)
+            else:
+                await self._take_from_headers(level, missing, values)
+        return values
+
+    async def _take_from_headers(
+        self, level: ResourceLevel, missing: Mapping[str, Sequence[int]], values: dict[str, dict[int, Element | None]]
+    ) -> None:
+        stored = self.tags_at_or_above(ResourceLevel.INSTANCE)
+        read = {tag for tags in missing.values() for tag in tags if tag not in stored}
+        if read:
+            self.warnings.tags_read(level.plural, read)
         headers = await self.any_headers(level, tuple(missing))
         for public_id, tags in missing.items():
             header = headers.get(public_id)
             for tag in tags:
                 values[public_id][tag] = None if header is None else header.by_tag.get(tag)
-        return values
+
+    async def _take_from_ancestors(
+        self, level: ResourceLevel, missing: Mapping[str, list[int]], values: dict[str, dict[int, Element | None]]
+    ) -> None:
+        for ancestor_level in reversed(tuple(ResourceLevel)[: level - 1]):
+            stored = self.stored_tags[ancestor_level]
+            ids = [public_id for public_id, tags in missing.items() if not stored.isdisjoint(tags)]
+            ancestors: Mapping[str, Resource] = await self.index.ancestors(level, ids, ancestor_level)
+            for public_id, ancestor in ancestors.items():
+                for tag in stored.intersection(missing[public_id]):
+                    value = ancestor.main_tags.get(tag)
+                    values[public_id][tag] = None if value is None else (tag, self.dictionary.vr(tag), value)
+        left = {tag for public_id, tags in missing.items() for tag in tags if tag not in values[public_id]}
+        if left:
+            self.warnings.tags_left_out(level.plural, left)
+
+    def tags_at_or_above(self, level: ResourceLevel) -> frozenset[int]:
+        """The tags that the index keeps of resources of a level and of those above."""
+        return frozenset().union(*(self.stored_tags[item] for item in tuple(ResourceLevel)[:level]))
+
+    def _warn_of_tags(self, level: ResourceLevel, tags: Sequence[int]) -> None:
+        meta = [tag for tag in tags if tag >> 16 == META_HEADER_GROUP]
+        if meta:
+            self.warnings.tags_of_meta_header(meta)
+        above = self.tags_at_or_above(level)
+        stored = self.tags_at_or_above(ResourceLevel.INSTANCE)
+        lower = [tag for tag in tags if tag in stored and tag not in above]
+        if lower:
+            self.warnings.tags_of_lower_levels(level.plural, lower)
+
+    def _warn_of_resources(self, resources: Iterable[Resource]) -> None:
+        for resource in resources:
+            signature = self._signature(resource)
+            if signature is None:
+                self.warnings.no_signature(resource.level.plural, resource.public_id)
+            elif signature != self._signatures[resource.level]:
+                self.warnings.inconsistent_tags(resource.level.plural, resource.public_id)
+
+    async def compared_headers(self, level: ResourceLevel, public_ids: Sequence[str]) -> dict[str, Header]:
+        """As `any_headers`, to search in; empty unless ``StorageAccessOnFind`` allows that."""
+        return await self.any_headers(level, public_ids) if self.access is StorageAccess.ALWAYS else {}
 
     async def any_headers(self, level: ResourceLevel, public_ids: Sequence[str]) -> dict[str, Header]:
         """The decoded header of one instance of each resource, by the resource's id."""

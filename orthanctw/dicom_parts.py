@@ -90,10 +90,18 @@ def _services(parts: Parts) -> dict[str, Service]:
     )
     by_command: dict[int, Service] = {
         dimse.C_FIND_RQ: FindService(
-            querying, default_encoding=parts.default_encoding, ignored=parts.modalities.ignored_keys
+            querying,
+            default_encoding=parts.default_encoding,
+            ignored=parts.modalities.ignored_keys,
+            identifiers=parts.identifiers,
         ),
         dimse.C_GET_RQ: GetService(
-            parts.retrieval, parts.storage, parts.transcoder, parts.exports, default_encoding=parts.default_encoding
+            parts.retrieval,
+            parts.storage,
+            parts.transcoder,
+            parts.exports,
+            default_encoding=parts.default_encoding,
+            identifiers=parts.identifiers,
         ),
         dimse.C_MOVE_RQ: MoveService(
             parts.retrieval,
@@ -101,6 +109,7 @@ def _services(parts: Parts) -> dict[str, Service]:
             parts.exports,
             remotes=parts.modalities.remote_of_aet,
             default_encoding=parts.default_encoding,
+            identifiers=parts.identifiers,
             submit=None if options.synchronous_c_move else submit_move,
         ),
     }

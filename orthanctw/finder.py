@@ -20,6 +20,7 @@ from orthanctw.lookups import LabelsConstraint, Lookup, OrderKey, Scope
 from orthanctw.matching import Condition, Predicate, constraint_of, matches_any, sequence_matches
 from orthanctw.model import Constraint, Resource, ResourceLevel
 from orthanctw.ordering import SortKey, Value, in_order, order_value, value_at
+from orthanctw.settings import StorageAccess
 
 _LEVELS = tuple(ResourceLevel)
 #: Resources that are read, and those whose headers are decoded, between two turns of the reactor.
@@ -69,7 +70,7 @@ class Finder:
         self._known: dict[ResourceLevel, frozenset[int]] = {}
         self._below: dict[ResourceLevel, frozenset[int]] = {}
         for level in _LEVELS:
-            self._known[level] = frozenset().union(*(catalog.stored_tags[item] for item in _LEVELS[:level]))
+            self._known[level] = catalog.tags_at_or_above(level)
             below = frozenset[int]().union(*(catalog.stored_tags[item] for item in _LEVELS[level:]))
             self._below[level] = below - self._known[level]
 
@@ -180,7 +181,14 @@ class Finder:
             labels_constraint=constraint,
         )
         known = self._known[level]
+        self._warn(level, rest)
         return lookup, sorted(rest, key=lambda condition: condition.tag not in known)
+
+    def _warn(self, level: ResourceLevel, conditions: Sequence[Condition]) -> None:
+        indexed = self._known[level].union(COMPUTED_TAGS[level])
+        read = [condition.tag for condition in conditions if condition.tag not in indexed]
+        if read and self._catalog.access is StorageAccess.ALWAYS:
+            self._catalog.warnings.tags_read(level.plural, read)
 
     async def _scope_above(
         self, find: Find, level: ResourceLevel, conditions: Sequence[Condition], parent: Resource | None
@@ -271,7 +279,7 @@ class Finder:
             values = {}
             for start in range(0, len(resources), _HEADERS):
                 ids = [resource.public_id for resource in resources[start : start + _HEADERS]]
-                headers = await self._catalog.any_headers(level, ids)
+                headers = await self._catalog.compared_headers(level, ids)
                 values |= {public_id: value_at(key.path, header) for public_id, header in headers.items()}
         elif key.tag in COMPUTED_TAGS[level]:
             values = {item.public_id: await self._catalog.computed(key.tag, item) for item in resources}
@@ -286,7 +294,7 @@ class Finder:
             matching: list[Resource] = []
             for start in range(0, len(resources), _HEADERS):
                 part = resources[start : start + _HEADERS]
-                headers = await self._catalog.any_headers(level, [resource.public_id for resource in part])
+                headers = await self._catalog.compared_headers(level, [resource.public_id for resource in part])
                 matching += [
                     resource
                     for resource in part
@@ -322,7 +330,7 @@ class Finder:
                         values[public_id] = ancestor.main_tags.get(tag)
                 unknown = [public_id for public_id in unknown if public_id not in values]
         for start in range(0, len(unknown), _HEADERS):
-            headers = await self._catalog.any_headers(level, unknown[start : start + _HEADERS])
+            headers = await self._catalog.compared_headers(level, unknown[start : start + _HEADERS])
             values.update({public_id: header.text(tag) for public_id, header in headers.items()})
         return values
 

@@ -16,12 +16,13 @@ from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN
 from orthanctw.dicom.header import Header
 from orthanctw.dicom.pixelrequest import frame_request, pixel_format
 from orthanctw.dicom.scanner import inflate, meta_end
-from orthanctw.errors import BadRequest, ParameterOutOfRange, UnknownResource
+from orthanctw.errors import BadRequest, NotImplementedHere, OrthancError, ParameterOutOfRange, UnknownResource
 from orthanctw.interfaces import IIndex, IReader, IStorageArea
 from orthanctw.model import Attachment, AttachmentType, Resource, ResourceLevel
 from orthanctw.processes import Pieces, ProcessPool
 from orthanctw.slices import in_order
 from orthanctw.storage.reader import MemoryReader
+from orthanctw.storedwarnings import StoredWarnings
 from orthanctw.threads import NamedPool
 
 _ENCAPSULATED_DOCUMENT: Final = 0x00420011
@@ -69,7 +70,13 @@ class Image:
 
 
 class Pictures:
-    """Asks child processes for frames, and keeps their answers in `cache`."""
+    """Asks child processes for frames, and keeps their answers in `cache`.
+
+    Parameters
+    ----------
+    decodes : bool
+        False without a decoder for pictures (``BuiltinDecoderTranscoderOrder``).
+    """
 
     def __init__(
         self,
@@ -79,8 +86,13 @@ class Pictures:
         processes: ProcessPool,
         pool: NamedPool,
         cache: Cache[Pieces],
+        *,
+        warnings: StoredWarnings,
+        decodes: bool = True,
     ) -> None:
         self._cache = cache
+        self._warnings = warnings
+        self._decodes = decodes
         self._pool = pool
         self._index = index
         self._catalog = catalog
@@ -128,12 +140,22 @@ class Pictures:
                 return entry.value
             request = frame_request(image.header, image.attachment, self._storage.path(uuid), frame)
             shown = {**display_of(image.header, frame), **display}
-            answer = await self._processes.call_for_pieces(operation, {**request, "Display": shown, **fields})
+            try:
+                answer = await self._processes.call_for_pieces(operation, {**request, "Display": shown, **fields})
+            except OrthancError as e:
+                self._warnings.decoder_failure(e)
+                raise
             entry.keep(answer, sum(map(len, answer[1])))
             return answer
 
+    def _check_decoder(self) -> None:
+        """Numbers for numpy need no decoder of pictures, in Orthanc neither."""
+        if not self._decodes:
+            raise NotImplementedHere("There is no decoder: BuiltinDecoderTranscoderOrder is Disabled")
+
     async def picture(self, image: Image, frame: int, wanted: Picture) -> bytes:
         """A frame as an image file. BadFileFormat and the like when it cannot be decoded."""
+        self._check_decoder()
         window = {"Center": wanted.window_center, "Width": wanted.window_width}
         fields = {
             "Kind": wanted.kind,
@@ -149,6 +171,7 @@ class Pictures:
 
     async def matlab(self, image: Image, frame: int) -> bytes:
         """A frame as text of an Octave matrix."""
+        self._check_decoder()
         _, pieces = await self._ask("array", image, frame, {"Kind": "matlab"}, {})
         return b"".join(pieces)
 

@@ -29,6 +29,7 @@ LEVELS = {
     "orthanctw/metrics": 2,
     "orthanctw/caches": 2,
     "orthanctw/log": 2,
+    "orthanctw/storedwarnings": 2,
     "orthanctw/bodies": 2,
     "orthanctw/tls": 2,
     "orthanctw/streams": 2,

@@ -53,6 +53,25 @@ class NativeTranscoder:
         """There is nothing to remove."""
 
 
+@implementer(ITranscoder)
+class NoTranscoder:
+    """Changes nothing: ``BuiltinDecoderTranscoderOrder`` is ``Disabled``."""
+
+    def transcode(
+        self,
+        outgoing: Outgoing,
+        accepted: Sequence[str],
+        *,
+        quality: int | None = None,
+        allows_new_uid: bool = False,
+        spools: bool = False,
+    ) -> Deferred[Outgoing | None]:
+        return succeed(outgoing if outgoing.transfer_syntax in accepted else None)
+
+    def release(self, outgoing: Outgoing) -> None:
+        """There is nothing to remove."""
+
+
 def encode_anew(outgoing: Outgoing, transfer_syntax: str, dictionary: Dictionary = STANDARD) -> Outgoing:
     """The object in another native transfer syntax, with file meta information of ours (blocking).
 

@@ -76,25 +76,33 @@ class General:
         "StableAge", seconds, 60, WORKS, "A resource is stable when nothing has arrived for it during this time"
     )
     metrics_enabled: bool = option("MetricsEnabled", boolean, True, WORKS, "Collect the figures of `/tools/metrics`")
-    deidentify_logs: bool = option("DeidentifyLogs", boolean, True, LATER, "Keep patients' data out of the logs")
+    deidentify_logs: bool = option(
+        "DeidentifyLogs", boolean, True, WORKS, "Hide what tells of patients where queries are logged"
+    )
     deidentify_logs_dicom_version: str = option(
         "DeidentifyLogsDicomVersion",
         choice("2008", "2017c", "2021b", "2023b"),
         "2023b",
-        LATER,
+        WORKS,
         "Edition of the confidentiality profile (PS3.15 annex E) that decides what patients' data are",
     )
     log_exported_resources: bool = option(
         "LogExportedResources", boolean, False, WORKS, "List what was sent under `/exports`", sample=ADVANCED
     )
     locale: str = unset(
-        "Locale", text, "", LATER, "Locale of comparisons that ignore case", note="that of the environment"
+        "Locale",
+        text,
+        "",
+        ACCEPTED,
+        "Locale of comparisons that ignore case",
+        note="that of the environment",
+        reason="case and accents are those of Unicode, whatever the locale",
     )
     warnings: LogWarnings = option(
         "Warnings",
         log_warnings,
         {declared.name: declared.default for _, declared in options_of(LogWarnings)},
-        LATER,
+        WORKS,
         "Switches of single warnings about stored objects",
         sample=ADVANCED,
     )
@@ -150,9 +158,10 @@ class Storage:
         "TemporaryDirectory",
         path,
         "",
-        LATER,
-        "Existing folder of large temporary files",
-        note="that of the system",
+        WORKS,
+        "Existing folder of archives that jobs make, and of other large files that do not become stored ones. What is "
+        "received is written into the storage directory, where it is renamed",
+        note="`StorageDirectory`",
         sample=ADVANCED,
     )
 
@@ -262,9 +271,9 @@ class Performance:
         "StorageAccessOnFind",
         member(StorageAccess),
         "Always",
-        ACCEPTED,
-        "Whether a search may read files: to compare and answer, to answer only, or never",
-        reason="no search reads files: the index has their headers",
+        WORKS,
+        "Whether tags that are no main tags may be searched for and answered, answered only, or neither; they are read "
+        "from the headers in the index, never from files",
     )
     malloc_arena_max: int = option(
         "MallocArenaMax",
@@ -376,8 +385,9 @@ class Transcoding:
         "BuiltinDecoderTranscoderOrder",
         member(DecoderOrder),
         "After",
-        LATER,
-        "Try the built-in decoder before or after those of scripts, or never",
+        WORKS,
+        "`Disabled`: neither pictures are made nor objects transcoded; `Before` and `After` are the same, as there is "
+        "no other decoder",
     )
     ingest_transcoding: str = unset(
         "IngestTranscoding", uid, "", WORKS, "Transfer syntax in which received objects are stored", note="as received"

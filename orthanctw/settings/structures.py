@@ -385,23 +385,23 @@ class LogWarnings:
     """Which warnings about stored objects are logged."""
 
     w001_tags_being_read_from_storage: bool = option(
-        "W001_TagsBeingReadFromStorage", boolean, True, LATER, "A tag had to be read from the file"
+        "W001_TagsBeingReadFromStorage", boolean, True, WORKS, "A tag that is no main tag had to be read"
     )
     w002_inconsistent_dicom_tags_in_db: bool = option(
-        "W002_InconsistentDicomTagsInDb", boolean, True, LATER, "A resource was stored with another list of main tags"
+        "W002_InconsistentDicomTagsInDb", boolean, True, WORKS, "A resource was stored with another list of main tags"
     )
-    w003_decoder_failure: bool = option("W003_DecoderFailure", boolean, True, LATER, "A frame could not be decoded")
+    w003_decoder_failure: bool = option("W003_DecoderFailure", boolean, True, WORKS, "A frame could not be decoded")
     w004_no_main_dicom_tags_signature: bool = option(
-        "W004_NoMainDicomTagsSignature", boolean, True, LATER, "A resource does not say which main tags it has"
+        "W004_NoMainDicomTagsSignature", boolean, True, WORKS, "A resource does not say which main tags it has"
     )
     w005_requesting_tag_from_lower_resource_level: bool = option(
-        "W005_RequestingTagFromLowerResourceLevel", boolean, True, LATER, "A tag of a lower level was asked for"
+        "W005_RequestingTagFromLowerResourceLevel", boolean, True, WORKS, "A tag of a lower level was asked for"
     )
     w006_requesting_tag_from_meta_header: bool = option(
-        "W006_RequestingTagFromMetaHeader", boolean, True, LATER, "A tag of the file meta information was asked for"
+        "W006_RequestingTagFromMetaHeader", boolean, True, WORKS, "A tag of the file meta information was asked for"
     )
     w007_missing_requested_tags_not_read_from_disk: bool = option(
-        "W007_MissingRequestedTagsNotReadFromDisk", boolean, True, LATER, "A tag was left out: files may not be read"
+        "W007_MissingRequestedTagsNotReadFromDisk", boolean, True, WORKS, "A tag that is no main tag was left out"
     )
 
 

@@ -30,6 +30,7 @@ from orthanctw.storage.compression import CHUNK, compress
 from orthanctw.storage.folders import FolderSyncs, make_folders
 from orthanctw.storage.reader import FileReader, MemoryReader, length_of, open_reader
 from orthanctw.storage.spool import Spool, write_error
+from orthanctw.storage.temporary import TemporaryFolder
 from orthanctw.threads import NamedPool
 
 #: Files of one ``ab/cd`` folder before the next folder is used: a new folder costs more than a file.
@@ -90,6 +91,8 @@ class FilesystemStorage:
         For the content of files that are small, or compressed on the disk.
     metrics : Metrics, optional
         Are told what is read and written.
+    temporary : str
+        ``TemporaryDirectory``: for large files that never become stored ones; empty to have them here, too.
     """
 
     def __init__(
@@ -101,8 +104,10 @@ class FilesystemStorage:
         md5: bool = True,
         cache: Cache[bytes] | None = None,
         metrics: Metrics | None = None,
+        temporary: str = "",
     ) -> None:
         self.root = root
+        self._temporary = TemporaryFolder(temporary, root) if temporary else None
         self._pool = pool
         self._sync = sync
         self._folders = FolderSyncs(enabled=sync)
@@ -139,6 +144,8 @@ class FilesystemStorage:
                 os.unlink(os.path.join(self._spool, name))
         except OSError as e:
             raise ConfigurationError([f"StorageDirectory: cannot be cleaned: {self._spool}: {e.strerror}"]) from e
+        if self._temporary is not None:
+            self._temporary.prepare()
 
     @staticmethod
     def check_free(root: str) -> None:
@@ -192,7 +199,8 @@ class FilesystemStorage:
     # Writing
 
     def spool(self, *, is_object: bool = True) -> ISpool:
-        return Spool(self._new_spool_path(), self._pool.call, self._md5 and is_object)
+        path = self._new_spool_path() if is_object or self._temporary is None else self._temporary.new_path()
+        return Spool(path, self._pool.call, self._md5 and is_object)
 
     def adopt_blocking(self, path: str) -> ISpool:
         spool = Spool(path, self._pool.call, self._md5)

@@ -8,6 +8,7 @@ from orthanctw.dicom import dimse
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Elements
 from orthanctw.dicom.encoding import is_known
+from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.querying import Querying, text_of
 
@@ -26,8 +27,16 @@ class FindService:
         ``ignored(calling_aet, address)``: tags of a query to leave out.
     """
 
-    def __init__(self, querying: Querying, *, default_encoding: DefaultEncoding, ignored: Ignored) -> None:
+    def __init__(
+        self,
+        querying: Querying,
+        *,
+        default_encoding: DefaultEncoding,
+        ignored: Ignored,
+        identifiers: IdentifierLog,
+    ) -> None:
         self._querying = querying
+        self._identifiers = identifiers
         self._default_encoding = default_encoding
         self._ignored = ignored
 
@@ -35,7 +44,9 @@ class FindService:
         """One C-FIND: a pending response for each match."""
         identifier = exchange.identifier(self._default_encoding.name)
         character_sets = character_sets_of(identifier, self._default_encoding)
-        ignored = self._ignored(exchange.carrier.calling_aet, exchange.carrier.address)
+        aet, address = exchange.carrier.calling_aet, exchange.carrier.address
+        self._identifiers.received("C-FIND", aet, address, identifier)
+        ignored = self._ignored(aet, address)
         answers = await self._querying.begin(identifier, ignored)
         while batch := await answers.next():
             for answer in batch:

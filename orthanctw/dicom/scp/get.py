@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.charset import DefaultEncoding
+from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.scanner import meta_end
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
@@ -45,7 +46,9 @@ class GetService:
         exports: ExportLog,
         *,
         default_encoding: DefaultEncoding,
+        identifiers: IdentifierLog,
     ) -> None:
+        self._identifiers = identifiers
         self._retrieval = retrieval
         self._storage = storage
         self._transcoder = transcoder
@@ -54,7 +57,9 @@ class GetService:
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-GET: a C-STORE for each object, and a pending response after it."""
-        objects = await self._retrieval.requested(exchange.identifier(self._default_encoding.name))
+        identifier = exchange.identifier(self._default_encoding.name)
+        self._identifiers.received("C-GET", exchange.carrier.calling_aet, exchange.carrier.address, identifier)
+        objects = await self._retrieval.requested(identifier)
         await self._exports.add(
             [(ResourceLevel.INSTANCE, item.public_id) for item in objects], exchange.carrier.calling_aet
         )

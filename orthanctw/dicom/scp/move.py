@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.charset import DefaultEncoding
+from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
 from orthanctw.errors import OrthancError
@@ -46,6 +47,7 @@ class MoveService:
         *,
         remotes: Callable[[str], Remote | None],
         default_encoding: DefaultEncoding,
+        identifiers: IdentifierLog,
         submit: Submit | None = None,
     ) -> None:
         self._retrieval = retrieval
@@ -53,11 +55,13 @@ class MoveService:
         self._exports = exports
         self._remotes = remotes
         self._default_encoding = default_encoding
+        self._identifiers = identifiers
         self._submit = submit
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-MOVE: a pending response after each object."""
         identifier = exchange.identifier(self._default_encoding.name)
+        self._identifiers.received("C-MOVE", exchange.carrier.calling_aet, exchange.carrier.address, identifier)
         target = exchange.command.text(dimse.MOVE_DESTINATION)
         remote = self._remotes(target)
         if remote is None:

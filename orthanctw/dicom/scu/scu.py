@@ -16,6 +16,7 @@ from zope.interface import implementer
 from orthanctw.bodies import BodyLimits
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.elements import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Element, Elements
+from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.received import Receive
 from orthanctw.dicom.scu.failures import PeerFailure
 from orthanctw.dicom.scu.link import Link
@@ -103,10 +104,12 @@ class DicomScu:
         tls: Tls | None = None,
         maximum_length: int = 16384,
         clock: IReactorTime | None = None,
+        identifiers: IdentifierLog | None = None,
     ) -> None:
         self._reactor = reactor
         self._clock = clock or reactor
         self._default_encoding = default_encoding or DefaultEncoding()
+        self._identifiers = identifiers or IdentifierLog()
         self._answers_limit = answers_limit
         self._transcoder = transcoder
         self._preferred = preferred_transfer_syntax
@@ -149,9 +152,11 @@ class DicomScu:
 
     def find(self, remote: Remote, sop_class_uid: str, query: Sequence[Element]) -> Deferred[list[Elements]]:
         """See `IDicomScu`."""
+        adapted = adapt_query(list(query), remote.manufacturer)
+        self._identifiers.sent("C-FIND", remote.aet, adapted)
         operation = Finding(
             sop_class_uid,
-            adapt_query(list(query), remote.manufacturer),
+            adapted,
             character_sets=self._character_sets(),
             default_encoding=self._default_encoding.name,
             limit=self._answers_limit,
@@ -167,6 +172,7 @@ class DicomScu:
     ) -> Deferred[RetrieveResult]:
         """See `IDicomScu`."""
         sop_class_uid = PATIENT_ROOT_MOVE if _is_of_patients(query) else STUDY_ROOT_MOVE
+        self._identifiers.sent("C-MOVE", remote.aet, list(query))
 
         def told(result: RetrieveResult) -> None:
             self._reactor.callFromThread(progress, result)
@@ -226,6 +232,7 @@ class DicomScu:
         if self._retrieving is None:
             return fail(NotImplementedHere("nothing receives objects"))
         model = PATIENT_ROOT_GET if _is_of_patients(query) else STUDY_ROOT_GET
+        self._identifiers.sent("C-GET", remote.aet, list(query))
         retrieval = Retrieval(
             self._retrieving, remote, model, list(query), sop_class_uids, progress, self._retrieval_left
         )
