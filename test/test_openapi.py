@@ -21,7 +21,6 @@ ROUTES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = json.loads(
 )
 #: What the server does not do, by topic: patterns of a method and a path.
 MISSING: Final = {
-    "peers": r"\w+ /peers.*",
     "scripts": r"POST /tools/execute-script",
 }
 

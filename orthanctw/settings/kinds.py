@@ -241,6 +241,10 @@ def object_of(
     return Kind(label, parse, "{}")
 
 
+#: ``[user:password@]host:port``, maybe behind ``http://``.
+proxy: Final = matching(
+    "string", r"|(?:http://)?(?:[^\s/@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/@:]+):[0-9]{1,5}/?", "[user:password@]host:port"
+)
 paths: Final = list_of(path, "array of paths")
 texts: Final = list_of(text, "array of strings")
 uid_patterns: Final = list_of(uid_pattern, "array of UID patterns")

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from orthanctw.settings.kinds import boolean, seconds, unsigned
+from orthanctw.settings.kinds import boolean, list_of, seconds, text, unsigned
 from orthanctw.settings.options import ADVANCED, WORKS, option
 
 #: More threads than this only cost memory.
@@ -119,6 +119,22 @@ class Orthanctw:
         "Matches of an outgoing C-FIND after which it fails",
         sample=ADVANCED,
     )
+    peer_transfers: int = option(
+        "PeerTransfers",
+        unsigned("unsigned 1..64", 1, 64),
+        4,
+        WORKS,
+        "Objects that one job sends to a peer at once",
+        sample=ADVANCED,
+    )
+    peer_retries: tuple[int, ...] = option(
+        "PeerRetries",
+        list_of(seconds, "array of unsigned (s)"),
+        [],
+        WORKS,
+        "Seconds after which an object is sent again to a peer that is not reached: as often as there are numbers",
+        sample=ADVANCED,
+    )
     codec_processes: int = option(
         "CodecProcesses",
         unsigned("processes 0..256", 0, 256),
@@ -142,4 +158,14 @@ class Orthanctw:
         WORKS,
         "Time that one piece of work on an image may take before its process is ended, in s",
         sample=ADVANCED,
+    )
+    deidentification_key: str = option(
+        "DeidentificationKey",
+        text,
+        "",
+        WORKS,
+        "Anonymisation derives new identifiers from this secret: the same source then gets the same ones in every job;"
+        " empty: other ones in each job",
+        sample=ADVANCED,
+        secret=True,
     )

@@ -11,14 +11,6 @@ from orthanctw.rest.reply import Reply
 class MissingRoutes:
     """Each answers 501, whatever the body. Routes without answers are no part of the OpenAPI document."""
 
-    @route("GET", "/peers", "/peers/<id>", "/peers/<id>/configuration", "/peers/<id>/system", answers=())
-    @route("PUT", "/peers/<id>", answers=())
-    @route("DELETE", "/peers/<id>", answers=())
-    @route("POST", "/peers/<id>/store", "/peers/<id>/store-straight", answers=())
-    async def peers(self, call: Call) -> Reply:
-        """Other servers over HTTP."""
-        raise NotImplementedHere("Peers are not available")
-
     @route("POST", "/tools/execute-script", answers=())
     async def scripts(self, call: Call) -> Reply:
         """Lua."""
