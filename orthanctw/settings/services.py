@@ -198,7 +198,7 @@ class Dicom:
         "DefaultPrivateCreator", text, "", WORKS, "Private creator when a request names none (PS3.5 section 7.8.1)"
     )
     storage_commitment_reports_size: int = option(
-        "StorageCommitmentReportsSize", _COUNT, 100, LATER, "Storage commitment reports to keep"
+        "StorageCommitmentReportsSize", _COUNT, 100, WORKS, "Requests for storage commitment to keep; 0 for no limit"
     )
     dicom_scp_timeout: int = option(
         "DicomScpTimeout",

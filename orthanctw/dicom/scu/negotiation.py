@@ -15,7 +15,7 @@ from typing import Any, Final
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.presentation import PresentationContext, build_context, build_role
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from orthanctw.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -170,6 +170,7 @@ def _negotiate(
             contexts=contexts,
             ae_title=remote.aet,
             max_pdu=maximum_length,
+            ext_neg=[build_role(p.abstract_syntax, scp_role=True) for p in proposals if p.is_scp],
             evt_handlers=[(evt.EVT_REQUESTED, remember), (evt.EVT_ESTABLISHED, take_over)],
         )
     except Exception as e:
