@@ -210,7 +210,7 @@ class ParseTests(SynchronousTestCase):
 
     def test_no_effect_yet(self) -> None:
         """Options without an effect yet are warned of when they differ from their default, and only then."""
-        self.assertEqual(parsed(Locale="C").warnings, ("Locale: has no effect yet",))
+        self.assertEqual(parsed(LuaHeartBeatPeriod=5).warnings, ("LuaHeartBeatPeriod: has no effect yet",))
         self.assertEqual(parsed(Locale="", SslCertificate="certificate.pem", HttpThreadsCount=3).warnings, ())
 
     def test_plugin_sections(self) -> None:
