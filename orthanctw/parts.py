@@ -14,14 +14,14 @@ from orthanctw.attaching import Attaching
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.caches import Caches
 from orthanctw.catalog import Catalog
-from orthanctw.commitment_parts import CommitmentParts
 from orthanctw.conversion import Conversion, ConversionOptions
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
+from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.keeping import KeepingTranscoder
 from orthanctw.dicom.maintags import MainTags
 from orthanctw.dicom.scu.scu import DicomScu
-from orthanctw.dicom.transcode import NativeTranscoder
+from orthanctw.dicom.transcode import NativeTranscoder, NoTranscoder
 from orthanctw.dicom.transcoder import CodecTranscoder
 from orthanctw.dicom.uids import TRANSFER_SYNTAXES
 from orthanctw.dicom_parts import build_dicom
@@ -32,7 +32,7 @@ from orthanctw.exports import ExportLog
 from orthanctw.finder import Finder
 from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
-from orthanctw.interfaces import ISpool
+from orthanctw.interfaces import ISpool, ITranscoder
 from orthanctw.jobs.engine import JobsEngine
 from orthanctw.jobs.kinds.archive import archive_kinds
 from orthanctw.jobs.kinds.retrieve import retrieve_kinds
@@ -53,10 +53,11 @@ from orthanctw.rest_parts import MEGABYTE, build_api, http_options
 from orthanctw.retrieval import Retrieval
 from orthanctw.rewriting import Retirement
 from orthanctw.sending import Sender, Senders
-from orthanctw.settings import Settings
+from orthanctw.settings import DecoderOrder, Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.storage.indexonly import IndexOnlyStorage
+from orthanctw.storedwarnings import StoredWarnings
 from orthanctw.threads import NamedPool
 from orthanctw.tls import Encryption
 from orthanctw.uploads import UploadLimits, Uploads
@@ -111,6 +112,7 @@ class Parts:
             sync=storage.sync_storage_area,
             md5=storage.store_md5_for_attachments,
             cache=self.caches.storage,
+            temporary=storage.temporary_directory,
             metrics=self.metrics,
         )
         self._index_folder = index_folder(settings)
@@ -126,6 +128,7 @@ class Parts:
         )
         self.dictionary = dictionary_of(settings)
         self.default_encoding = DefaultEncoding(settings.dicom.default_encoding)
+        self.identifiers = identifier_log_of(settings, self.dictionary)
         self.body_limits = BodyLimits(
             maximum=0,
             threshold=own.spool_threshold_kb * 1024,
@@ -162,7 +165,15 @@ class Parts:
                 threshold=own.spool_threshold_kb * 1024,
             ),
         )
-        self.catalog = Catalog(self.index, self.stability, self.main_tags, self.dictionary)
+        warnings = StoredWarnings(settings.general.warnings)
+        self.catalog = Catalog(
+            self.index,
+            self.stability,
+            self.main_tags,
+            self.dictionary,
+            access=settings.performance.storage_access_on_find,
+            warnings=warnings,
+        )
         self.finder = Finder(
             self.catalog,
             limit_results=settings.dicom.limit_find_results,
@@ -176,12 +187,18 @@ class Parts:
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
         self.retrieval = Retrieval(self.index, self.catalog)
         self.pictures = Pictures(
-            self.index, self.catalog, self.storage, self.processes, self.encoder_pool, self.caches.parser
+            self.index,
+            self.catalog,
+            self.storage,
+            self.processes,
+            self.encoder_pool,
+            self.caches.parser,
+            warnings=warnings,
+            decodes=settings.transcoding.builtin_decoder_transcoder_order is not DecoderOrder.DISABLED,
         )
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
-        self.commitment = CommitmentParts(self, self._reactor)
         self.jobs = self._build_jobs()
 
     def _build_ingest(self) -> None:
@@ -249,7 +266,9 @@ class Parts:
             quality=self.settings.transcoding.dicom_lossy_transcoding_quality,
             threshold=own.spool_threshold_kb * 1024,
         )
-        self.transcoder = KeepingTranscoder(transcoder, self.caches.transcoder, self.storage_pool)
+        self.transcoder: ITranscoder = KeepingTranscoder(transcoder, self.caches.transcoder, self.storage_pool)
+        if self.settings.transcoding.builtin_decoder_transcoder_order is DecoderOrder.DISABLED:
+            self.transcoder = NoTranscoder()
 
     def _build_conversion(self) -> Conversion | None:
         """None unless received objects are to be transcoded. Raises ConfigurationError."""
@@ -279,6 +298,7 @@ class Parts:
             close_delay=close_delay,
             default_encoding=self.default_encoding,
             answers_limit=self.settings.orthanctw.scu_answers_limit,
+            identifiers=self.identifiers,
             transcoder=self.transcoder if self.settings.transcoding.transcode_dicom_protocol else None,
             preferred_transfer_syntax=options.dicom_scu_preferred_transfer_syntax,
             maximum_length=options.maximum_pdu_length,
@@ -306,8 +326,7 @@ class Parts:
             self.index,
             [
                 sequence_kind(operations),
-                store_kind(self.retrieval, self.sender, self.commitment.commitments),
-                self.commitment.kind(),
+                store_kind(self.retrieval, self.sender),
                 *retrieve_kinds(self.scu, self.dictionary),
                 *archive_kinds(self.archives, self.shelf),
                 *editing_kinds(self),
@@ -319,6 +338,12 @@ class Parts:
             is_saving=options.save_jobs,
             notify=self.events.publish_job,
         )
+
+
+def identifier_log_of(settings: Settings, dictionary: Dictionary) -> IdentifierLog:
+    """How queries are logged."""
+    general = settings.general
+    return IdentifierLog(dictionary, hides=general.deidentify_logs, version=general.deidentify_logs_dicom_version)
 
 
 def dictionary_of(settings: Settings) -> Dictionary:

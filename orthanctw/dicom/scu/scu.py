@@ -16,6 +16,7 @@ from zope.interface import implementer
 from orthanctw.bodies import BodyLimits
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.elements import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Element, Elements
+from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.received import Receive
 from orthanctw.dicom.scu.failures import PeerFailure
 from orthanctw.dicom.scu.link import Link
@@ -103,10 +104,12 @@ class DicomScu:
         tls: Tls | None = None,
         maximum_length: int = 16384,
         clock: IReactorTime | None = None,
+        identifiers: IdentifierLog | None = None,
     ) -> None:
         self._reactor = reactor
         self._clock = clock or reactor
         self._default_encoding = default_encoding or DefaultEncoding()
+        self._identifiers = identifiers or IdentifierLog()
         self._answers_limit = answers_limit
         self._transcoder = transcoder
         self._preferred = preferred_transfer_syntax
@@ -142,21 +145,23 @@ class DicomScu:
         return Deferred.fromCoroutine(self._echo(remote, checks_find))
 
     async def _echo(self, remote: Remote, checks_find: bool) -> None:
-        await self.run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
+        await self._run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
         if checks_find:
             nobody: Elements = [(QUERY_RETRIEVE_LEVEL, "CS", "STUDY"), (PATIENT_ID, "LO", uuid.uuid4().hex)]
             await self.find(remote, STUDY_ROOT_FIND, nobody)
 
     def find(self, remote: Remote, sop_class_uid: str, query: Sequence[Element]) -> Deferred[list[Elements]]:
         """See `IDicomScu`."""
+        adapted = adapt_query(list(query), remote.manufacturer)
+        self._identifiers.sent("C-FIND", remote.aet, adapted)
         operation = Finding(
             sop_class_uid,
-            adapt_query(list(query), remote.manufacturer),
+            adapted,
             character_sets=self._character_sets(),
             default_encoding=self._default_encoding.name,
             limit=self._answers_limit,
         )
-        return self.run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=True)
+        return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=True)
 
     def move(
         self,
@@ -167,12 +172,13 @@ class DicomScu:
     ) -> Deferred[RetrieveResult]:
         """See `IDicomScu`."""
         sop_class_uid = PATIENT_ROOT_MOVE if _is_of_patients(query) else STUDY_ROOT_MOVE
+        self._identifiers.sent("C-MOVE", remote.aet, list(query))
 
         def told(result: RetrieveResult) -> None:
             self._reactor.callFromThread(progress, result)
 
         operation = Moving(sop_class_uid, list(query), target_aet, self._character_sets(), told)
-        return self.run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=False)
+        return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=False)
 
     def store(
         self,
@@ -195,7 +201,7 @@ class DicomScu:
         first = (outgoing.sop_class_uid, outgoing.transfer_syntax)
         proposals = storage_proposals(first, contexts, self._preferred, transcoding=transcoder is not None)
         try:
-            return await self.run(remote, proposals, Storing(outgoing, originator), repeatable=False)
+            return await self._run(remote, proposals, Storing(outgoing, originator), repeatable=False)
         except NotAccepted as e:
             accepted = sorted(e.transfer_syntaxes, key=lambda syntax: syntax != self._preferred)
         if not accepted:
@@ -207,7 +213,7 @@ class DicomScu:
                 "transcoded for it"
             )
         try:
-            return await self.run(remote, proposals, Storing(other, originator), repeatable=False)
+            return await self._run(remote, proposals, Storing(other, originator), repeatable=False)
         except NotAccepted:
             raise PeerFailure(f"{remote.aet} does not take transfer syntax {other.transfer_syntax}") from None
         finally:
@@ -226,6 +232,7 @@ class DicomScu:
         if self._retrieving is None:
             return fail(NotImplementedHere("nothing receives objects"))
         model = PATIENT_ROOT_GET if _is_of_patients(query) else STUDY_ROOT_GET
+        self._identifiers.sent("C-GET", remote.aet, list(query))
         retrieval = Retrieval(
             self._retrieving, remote, model, list(query), sop_class_uids, progress, self._retrieval_left
         )
@@ -234,7 +241,7 @@ class DicomScu:
 
     # Running
 
-    def run(
+    def _run(
         self,
         remote: Remote,
         proposals: Sequence[Proposal],
@@ -242,7 +249,6 @@ class DicomScu:
         *,
         repeatable: bool,
     ) -> Deferred[_T]:
-        """Carry out an operation in a thread, as `Associations.run` says; cancelling the Deferred ends it."""
         if self._closed is not None:
             return fail(ServiceUnavailable("the server is stopping"))
         # Not earlier: no thread may be there before the daemon has forked.
