@@ -14,6 +14,7 @@ from orthanctw.attaching import Attaching
 from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.caches import Caches
 from orthanctw.catalog import Catalog
+from orthanctw.commitment_parts import CommitmentParts
 from orthanctw.conversion import Conversion, ConversionOptions
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
@@ -199,6 +200,7 @@ class Parts:
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
         self.sender = Sender(self.scu, self.storage)
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
+        self.commitment = CommitmentParts(self, self._reactor)
         self.jobs = self._build_jobs()
 
     def _build_ingest(self) -> None:
@@ -326,7 +328,8 @@ class Parts:
             self.index,
             [
                 sequence_kind(operations),
-                store_kind(self.retrieval, self.sender),
+                store_kind(self.retrieval, self.sender, self.commitment.commitments),
+                self.commitment.kind(),
                 *retrieve_kinds(self.scu, self.dictionary),
                 *archive_kinds(self.archives, self.shelf),
                 *editing_kinds(self),

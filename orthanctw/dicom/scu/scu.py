@@ -145,7 +145,7 @@ class DicomScu:
         return Deferred.fromCoroutine(self._echo(remote, checks_find))
 
     async def _echo(self, remote: Remote, checks_find: bool) -> None:
-        await self._run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
+        await self.run(remote, [Proposal(VERIFICATION, _UNCOMPRESSED)], echo, repeatable=True)
         if checks_find:
             nobody: Elements = [(QUERY_RETRIEVE_LEVEL, "CS", "STUDY"), (PATIENT_ID, "LO", uuid.uuid4().hex)]
             await self.find(remote, STUDY_ROOT_FIND, nobody)
@@ -161,7 +161,7 @@ class DicomScu:
             default_encoding=self._default_encoding.name,
             limit=self._answers_limit,
         )
-        return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=True)
+        return self.run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=True)
 
     def move(
         self,
@@ -178,7 +178,7 @@ class DicomScu:
             self._reactor.callFromThread(progress, result)
 
         operation = Moving(sop_class_uid, list(query), target_aet, self._character_sets(), told)
-        return self._run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=False)
+        return self.run(remote, [Proposal(sop_class_uid, _UNCOMPRESSED)], operation, repeatable=False)
 
     def store(
         self,
@@ -201,7 +201,7 @@ class DicomScu:
         first = (outgoing.sop_class_uid, outgoing.transfer_syntax)
         proposals = storage_proposals(first, contexts, self._preferred, transcoding=transcoder is not None)
         try:
-            return await self._run(remote, proposals, Storing(outgoing, originator), repeatable=False)
+            return await self.run(remote, proposals, Storing(outgoing, originator), repeatable=False)
         except NotAccepted as e:
             accepted = sorted(e.transfer_syntaxes, key=lambda syntax: syntax != self._preferred)
         if not accepted:
@@ -213,7 +213,7 @@ class DicomScu:
                 "transcoded for it"
             )
         try:
-            return await self._run(remote, proposals, Storing(other, originator), repeatable=False)
+            return await self.run(remote, proposals, Storing(other, originator), repeatable=False)
         except NotAccepted:
             raise PeerFailure(f"{remote.aet} does not take transfer syntax {other.transfer_syntax}") from None
         finally:
@@ -241,7 +241,7 @@ class DicomScu:
 
     # Running
 
-    def _run(
+    def run(
         self,
         remote: Remote,
         proposals: Sequence[Proposal],
@@ -249,6 +249,7 @@ class DicomScu:
         *,
         repeatable: bool,
     ) -> Deferred[_T]:
+        """Carry out an operation in a thread, as `Associations.run` says; cancelling the Deferred ends it."""
         if self._closed is not None:
             return fail(ServiceUnavailable("the server is stopping"))
         # Not earlier: no thread may be there before the daemon has forked.
