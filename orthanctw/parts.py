@@ -31,11 +31,14 @@ from orthanctw.errors import ConfigurationError
 from orthanctw.events import EventBus
 from orthanctw.exports import ExportLog
 from orthanctw.finder import Finder
+from orthanctw.httpclient import ClientOptions, HttpClient, Proxy
 from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
 from orthanctw.interfaces import ISpool, ITranscoder
+from orthanctw.jobs.contract import JobKind
 from orthanctw.jobs.engine import JobsEngine
 from orthanctw.jobs.kinds.archive import archive_kinds
+from orthanctw.jobs.kinds.peers import PeerStoreOptions, peer_store_kind
 from orthanctw.jobs.kinds.retrieve import retrieve_kinds
 from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
 from orthanctw.jobs.kinds.store import store_kind
@@ -45,10 +48,12 @@ from orthanctw.metrics_parts import publish_metrics
 from orthanctw.modalities import Modalities
 from orthanctw.model import Compression, Origin
 from orthanctw.names import Names
+from orthanctw.peers import PeerClient, Peers
 from orthanctw.pictures import Pictures
 from orthanctw.processes import ProcessPool
 from orthanctw.reconstruction import Reconstruction
 from orthanctw.removal import Removal
+from orthanctw.replication import Replication
 from orthanctw.rest.site import OrthancSite
 from orthanctw.rest_parts import MEGABYTE, build_api, http_options
 from orthanctw.retrieval import Retrieval
@@ -186,6 +191,7 @@ class Parts:
             settings.database.user_metadata, {name: (item.number, item.mime) for name, item in content_types}
         )
         self.modalities = Modalities(self.index, settings.network, settings.dicom)
+        self._build_peers()
         self.retrieval = Retrieval(self.index, self.catalog)
         self.pictures = Pictures(
             self.index,
@@ -202,6 +208,23 @@ class Parts:
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
         self.commitment = CommitmentParts(self, self._reactor)
         self.jobs = self._build_jobs()
+
+    def _build_peers(self) -> None:
+        """What goes out over HTTP."""
+        network = self.settings.network
+        self.http = HttpClient(
+            self._reactor,
+            self.storage_pool.call,
+            ClientOptions(
+                timeout=network.http_timeout,
+                verifies=network.https_verify_peers,
+                authorities=network.https_ca_certificates,
+                proxy=Proxy.parse(network.http_proxy),
+                is_verbose=network.http_verbose,
+            ),
+        )
+        self.peers = Peers(self.index, network)
+        self.peer_client = PeerClient(self.http)
 
     def _build_ingest(self) -> None:
         settings, storage = self.settings, self.settings.storage
@@ -331,6 +354,7 @@ class Parts:
                 store_kind(self.retrieval, self.sender, self.commitment.commitments),
                 self.commitment.kind(),
                 *retrieve_kinds(self.scu, self.dictionary),
+                self._peer_store_kind(),
                 *archive_kinds(self.archives, self.shelf),
                 *editing_kinds(self),
             ],
@@ -341,6 +365,12 @@ class Parts:
             is_saving=options.save_jobs,
             notify=self.events.publish_job,
         )
+
+    def _peer_store_kind(self) -> JobKind:
+        own = self.settings.orthanctw
+        replication = Replication(self.peer_client, self.storage, self.transcoder)
+        options = PeerStoreOptions(at_once=own.peer_transfers, retries=own.peer_retries)
+        return peer_store_kind(self.retrieval, replication, options)
 
 
 def identifier_log_of(settings: Settings, dictionary: Dictionary) -> IdentifierLog:

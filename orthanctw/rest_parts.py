@@ -39,6 +39,7 @@ from orthanctw.rest.resources.labels import LabelRoutes
 from orthanctw.rest.resources.metrics import MetricsRoutes
 from orthanctw.rest.resources.missing import MissingRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
+from orthanctw.rest.resources.peers import PeerRoutes
 from orthanctw.rest.resources.plugins import PluginRoutes
 from orthanctw.rest.resources.queries import QueryRoutes
 from orthanctw.rest.resources.reconstruction import ExportRoutes, ReconstructionRoutes
@@ -204,6 +205,15 @@ def _network_routes(parts: Parts, submission: Submission, encoder: JsonEncoder) 
             encoder,
             aet=options.dicom_aet,
             retrieve_method=options.dicom_default_retrieve_method,
+        ),
+        PeerRoutes(
+            parts.peers,
+            parts.peer_client,
+            parts.retrieval,
+            submission,
+            parts.exports,
+            parts.index,
+            parts.storage,
         ),
         CommitmentRoutes(parts.commitment.commitments, parts.modalities, parts.retrieval, encoder),
     ]

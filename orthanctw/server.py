@@ -99,8 +99,10 @@ class Server(Parts):
             await self.index.open()
             started.append(self.index.close)
             started.append(self.scu.close)
+            started.append(self.http.close)
             await self._repair()
             await self.modalities.load()
+            await self.peers.load()
             await self.jobs.start(goes_on=self._goes_on)
             started.append(lambda: self.jobs.stop(self._reactor.seconds()))
             if self.housekeeping is not None:
@@ -223,6 +225,7 @@ class Server(Parts):
             await self.housekeeping.stop()
         await self.senders.close()
         await self.scu.close()
+        await self.http.close()
         await self.processes.close()
         await self.ingest.settle()
         await self.retirement.stop()

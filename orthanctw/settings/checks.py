@@ -25,6 +25,7 @@ def check(settings: Settings, given: Mapping[str, object], place: Place) -> None
     _check_storage(settings, place)
     _check_accounts(settings, given, place)
     _check_encryption(settings, place)
+    _check_smart_card(settings, place)
     _check_reserved(settings, place)
     _check_worklists(settings, place)
     _warn_without_effect(settings, given, place)
@@ -77,6 +78,11 @@ def _check_encryption(settings: Settings, place: Place) -> None:
 def _warn_of_version(place: Place, minimum: int) -> None:
     if minimum < _OLDEST_TLS:
         place.warn("protocols before TLS 1.2 are broken and not offered; TLS 1.2 is the oldest")
+
+
+def _check_smart_card(settings: Settings, place: Place) -> None:
+    if settings.network.pkcs11 is not None:
+        place.key("Pkcs11").problem("smart cards are not available; give peers CertificateFile and CertificateKeyFile")
 
 
 def _check_reserved(settings: Settings, place: Place) -> None:

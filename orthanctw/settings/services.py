@@ -20,6 +20,7 @@ from orthanctw.settings.kinds import (
     path,
     paths,
     port,
+    proxy,
     seconds,
     text,
     texts,
@@ -394,22 +395,24 @@ class Network:
         "DicomModalitiesInDatabase", boolean, False, WORKS, "Keep modalities in the index, not in this file"
     )
     orthanc_peers: Mapping[str, Peer] = option(
-        "OrthancPeers", peers, {}, LATER, "Known servers with the same REST API, by a name of yours"
+        "OrthancPeers", peers, {}, WORKS, "Known servers with the same REST API, by a name of yours"
     )
     orthanc_peers_in_database: bool = option(
-        "OrthancPeersInDatabase", boolean, False, LATER, "Keep peers in the index, not in this file"
+        "OrthancPeersInDatabase", boolean, False, WORKS, "Keep peers in the index, not in this file"
     )
     http_proxy: str = option(
-        "HttpProxy", text, "", LATER, "Proxy of outgoing HTTP: `[user:password@]host:port`", secret=True
+        "HttpProxy", proxy, "", WORKS, "Proxy of outgoing HTTP: `[user:password@]host:port`", secret=True
     )
-    http_verbose: bool = option("HttpVerbose", boolean, False, LATER, "Log outgoing HTTP in detail")
-    http_timeout: int = option("HttpTimeout", seconds, 60, LATER, "Time to wait for a remote server; 0: for ever")
+    http_verbose: bool = option("HttpVerbose", boolean, False, WORKS, "Log every request to remote servers")
+    http_timeout: int = option(
+        "HttpTimeout", seconds, 60, WORKS, "Time to wait for a remote server while nothing moves; 0: for ever"
+    )
     https_verify_peers: bool = option(
-        "HttpsVerifyPeers", boolean, True, LATER, "Check the certificates of remote servers"
+        "HttpsVerifyPeers", boolean, True, WORKS, "Check the certificates of remote servers"
     )
     https_ca_certificates: str = option(
-        "HttpsCACertificates", path, "", LATER, "PEM file of certificate authorities; empty: those of the system"
+        "HttpsCACertificates", path, "", WORKS, "PEM file of certificate authorities; empty: those of the system"
     )
     pkcs11: Pkcs11 | None = unset(
-        "Pkcs11", pkcs11, None, LATER, "Smart card for outgoing HTTPS", note="none", sample=ADVANCED
+        "Pkcs11", pkcs11, None, LATER, "Smart card for outgoing HTTPS; refused", note="none", sample=ADVANCED
     )

@@ -162,8 +162,26 @@ def _parse_url(value: object, place: Place) -> str:
     return url if url.endswith("/") else url + "/"
 
 
+_header_value: Final = matching("string", r"[^\x00-\x08\x0a-\x1f\x7f]*", "the value of a header")
+
+
+def _header_name(name: str) -> None:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise Refused("this is no name of a header")
+
+
 #: The address of a peer, and its obsolete spelling.
 _URL: Final = ("Url", "URL")
+
+
+
+def _parse_no_smart_card(value: object, place: Place) -> bool:
+    if expect(value, bool):
+        raise Refused("smart cards are not available; use CertificateFile and CertificateKeyFile")
+    return False
+
+
+_no_smart_card: Final = Kind("boolean", _parse_no_smart_card, "false")
 
 
 @attrs.frozen(kw_only=True)
@@ -182,14 +200,19 @@ class Peer:
     username: str = option("Username", text, "", WORKS, "User name of HTTP basic authentication; empty: none")
     password: str = option("Password", text, "", WORKS, "Password of it", secret=True)
     http_headers: Mapping[str, str] = option(
-        "HttpHeaders", object_of(text, "object (string -> string)"), {}, WORKS, "Headers to send", secret=True
+        "HttpHeaders",
+        object_of(_header_value, "object (string -> string)", name=_header_name),
+        {},
+        WORKS,
+        "Headers to send",
+        secret=True,
     )
     certificate_file: str = option("CertificateFile", path, "", WORKS, "PEM file of our client certificate")
     certificate_key_file: str = option("CertificateKeyFile", path, "", WORKS, "PEM file of its private key")
     certificate_key_password: str = option(
         "CertificateKeyPassword", text, "", WORKS, "Password of the private key", secret=True
     )
-    pkcs11: bool = option("Pkcs11", boolean, False, WORKS, "Use the smart card of the option `Pkcs11`")
+    pkcs11: bool = option("Pkcs11", _no_smart_card, False, LATER, "Use a smart card; `true` is refused")
     timeout: int = option("Timeout", seconds, 0, WORKS, "Seconds to wait for it; 0: `HttpTimeout`")
     #: Every other key of the object, as text.
     properties: Mapping[str, str] = attrs.field(default=MappingProxyType({}))
@@ -224,6 +247,15 @@ def _parse_peer(value: object, place: Place) -> Peer:
     return attrs.evolve(
         result, properties=MappingProxyType({key: entry for key, entry in properties.items() if entry is not None})
     )
+
+
+def peer_json(value: Peer) -> dict[str, Any]:
+    """A peer with all its secrets, as a request gives it."""
+    document: dict[str, Any] = {**value.properties}
+    for field, declared in options_of(Peer):
+        entry = getattr(value, field)
+        document[declared.name] = dict(entry) if isinstance(entry, Mapping) else entry
+    return document
 
 
 peer: Final = Kind("array or object", _parse_peer, '[ "http://192.0.2.1:8042/" ]')
@@ -410,10 +442,14 @@ log_warnings: Final[Kind[LogWarnings]] = object_kind(LogWarnings, "object (id ->
 
 @attrs.frozen(kw_only=True)
 class JobThreads:
-    """Threads of one job, by its type; 0 is one per core."""
+    """How much of one job is done at once, by its type; 0 is one for each core."""
 
     resource_modification: int = option(
-        "ResourceModification", unsigned(), 1, LATER, "Jobs that modify or anonymize"
+        "ResourceModification",
+        unsigned(),
+        1,
+        WORKS,
+        "Jobs that modify, anonymize, split or merge: four objects at once for each",
     )
 
 

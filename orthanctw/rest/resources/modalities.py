@@ -28,10 +28,8 @@ from orthanctw.errors import (
     BadParameterType,
     EmptyAnswer,
     ParameterOutOfRange,
-    UnknownResource,
 )
 from orthanctw.exports import ExportLog
-from orthanctw.identifiers import ORTHANC_ID_LENGTH
 from orthanctw.interfaces import IDicomScu, IIndex
 from orthanctw.jobs.kinds.parameters import remote_to_json
 from orthanctw.jobs.kinds.retrieve import GET, MOVE
@@ -45,6 +43,7 @@ from orthanctw.rest.call import Call, field
 from orthanctw.rest.declaration import JSON, KINDS, TEXT, Argument, Body, route
 from orthanctw.rest.reply import DICOM, EMPTY, EMPTY_JSON, Reply, json_reply
 from orthanctw.rest.submission import Submission
+from orthanctw.rest.transfers import resources_of, shown_resources, store_body
 from orthanctw.retrieval import Retrieval
 from orthanctw.settings.options import options_of
 from orthanctw.settings.structures import Modality, modality_json
@@ -237,9 +236,9 @@ class ModalityRoutes:
     async def store(self, call: Call) -> Reply:
         """Send resources, as a job."""
         modality = self._modalities.get(call["id"])
-        body = await _store_body(call)
+        body = await store_body(call)
         remote = self._remote(call, body)
-        resources = await self._resources(body)
+        resources = await resources_of(self._index, body)
         objects = await self._retrieval.below(resources)
         await self._exports.add(resources, call["id"])
         values = {
@@ -250,28 +249,12 @@ class ModalityRoutes:
         parameters = {
             "Remote": {**remote_to_json(remote), **values},
             "Instances": [item.public_id for item in objects],
-            "ParentResources": [public_id for _, public_id in resources],
-            "Resources": [{"ID": public_id, "Type": level.title} for level, public_id in resources],
+            **shown_resources(resources),
             "StorageCommitment": field(body, "StorageCommitment", bool, False, BadFileFormat),
             "MoveOriginatorAET": field(body, "MoveOriginatorAet", str, "", BadFileFormat),
             "MoveOriginatorID": field(body, "MoveOriginatorID", int, 0, BadFileFormat),
         }
         return await self._submission.submit(STORE, parameters, body, synchronous=True)
-
-    async def _resources(self, body: Mapping[str, Any]) -> Sequence[tuple[ResourceLevel, str]]:
-        if "Resources" not in body:
-            raise BadFileFormat("Field Resources is missing")
-        found = []
-        for public_id in field(body, "Resources", list, [], BadFileFormat):
-            if not isinstance(public_id, str):
-                raise BadFileFormat("Resources must be an array of strings")
-            level: ResourceLevel | None = await self._index.lookup_level(public_id)
-            if level is None and len(public_id) != ORTHANC_ID_LENGTH:
-                raise BadFileFormat("Not an identifier of a resource")
-            if level is None:
-                raise UnknownResource("A resource is unknown")
-            found.append((level, public_id))
-        return found
 
     @route("POST", "/modalities/<id>/store-straight", body=Body(content=(DICOM,)))
     async def store_straight(self, call: Call) -> Reply:
@@ -396,21 +379,6 @@ class ModalityRoutes:
             identifier_json(level, parse_query(item, self._dictionary))
             for item in field(body, "Resources", list, [], BadFileFormat)
         ]
-
-
-async def _store_body(call: Call) -> dict[str, Any]:
-    """The three forms of the body: an object, an array of identifiers, and one identifier as text."""
-    text = await call.text()
-    if len(text) == ORTHANC_ID_LENGTH and not text.startswith(("{", "[", '"')):
-        return {"Resources": [text]}
-    value = await call.json()
-    if isinstance(value, str):
-        return {"Resources": [value]}
-    if isinstance(value, list):
-        return {"Resources": value}
-    if not isinstance(value, dict):
-        raise BadFileFormat("An object, an array or an identifier is needed")
-    return value
 
 
 def identifier_json(level: ResourceLevel, elements: Elements) -> dict[str, str]:
