@@ -126,6 +126,9 @@ class Wire:
 
     def write(self, data: bytes, timeout: float) -> None:
         """All of `data`; `timeout` is the time within which the peer must take some of it. Raises OSError."""
+        if self._tls is not None and not self._buffer:
+            # A peer that refuses our certificate says so and closes; once a write has failed it cannot be read any more.
+            self._take_waiting()
         view = memoryview(data)
         while view:
             deadline = deadline_after(timeout)
@@ -138,15 +141,18 @@ class Wire:
                 self._wait(select.POLLIN, deadline)
                 continue
             except SSL.Error:
-                raise ConnectionError(self._last_words() or "the peer has closed the connection") from None
+                raise ConnectionError(self.failure or "the peer has closed the connection") from None
             self.sent += count
             view = view[count:]
 
-    def _last_words(self) -> str:
-        """What a peer said of TLS before it closed: that it refuses our certificate, say."""
-        with contextlib.suppress(SSL.Error):
-            self._stream.recv(_READ_SIZE)
-        return self.failure
+    def _take_waiting(self) -> None:
+        """Take what is there, without waiting. Raises ConnectionError when it tells that TLS has failed."""
+        try:
+            self._buffer += self._stream.recv(_READ_SIZE)
+        except (SSL.WantReadError, SSL.WantWriteError, SSL.ZeroReturnError):
+            return
+        except SSL.Error:
+            raise ConnectionError(self.failure) from None
 
     def shutdown(self, how: int = socket.SHUT_RDWR) -> None:
         """End the connection; a thread that waits for it notices."""
