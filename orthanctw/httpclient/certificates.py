@@ -105,40 +105,37 @@ def _is_encrypted(pem: bytes) -> bool:
     return b"ENCRYPTED" in pem
 
 
-@attrs.define
-class _Verification:
-    """What a connection is to be verified for."""
+class _Connection(SSL.Connection):
+    """A connection that knows what it is to be verified for, and who is told."""
 
     protocol: Any
     host: str
     is_address: bool
 
+    def fail(self, details: str) -> None:
+        """End the connection for a reason."""
+        self.protocol.failVerification(Failure(HttpFailure(details)))
 
-def _verified(connection: SSL.Connection, _: object, error: int, depth: int, is_good: int) -> bool:
+
+def _verified(connection: Any, _: object, error: int, depth: int, is_good: int) -> bool:
     """Tell what is wrong with a certificate: afterwards OpenSSL only knows that something was."""
     if not is_good:
         whose = "The certificate of the server" if depth == 0 else "A certificate above that of the server"
         meaning = _MEANINGS.get(error, f"is refused (X.509 error {error})")
-        _fail(connection, f"{whose} {meaning}")
+        connection.fail(f"{whose} {meaning}")
     return bool(is_good)
 
 
-def _told(connection: SSL.Connection, where: int, _: int) -> None:
+def _told(connection: Any, where: int, _: int) -> None:
     if not where & SSL.SSL_CB_HANDSHAKE_DONE:
         return
-    verification: _Verification = connection.get_app_data()
-    verify = verify_ip_address if verification.is_address else verify_hostname
+    verify = verify_ip_address if connection.is_address else verify_hostname
     try:
-        verify(connection, verification.host)
+        verify(connection, connection.host)
     except (VerificationError, CertificateError):
-        _fail(connection, "The certificate of the server is that of another host")
+        connection.fail("The certificate of the server is that of another host")
     except Exception:  # noqa: BLE001 - whatever a certificate makes of the library, it is not believed
-        _fail(connection, "The certificate of the server cannot be verified")
-
-
-def _fail(connection: SSL.Connection, details: str) -> None:
-    verification: _Verification = connection.get_app_data()
-    verification.protocol.failVerification(Failure(HttpFailure(details)))
+        connection.fail("The certificate of the server cannot be verified")
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -155,8 +152,8 @@ class ConnectionCreator:
             self._is_address = False
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        connection.set_app_data(_Verification(protocol, self._host, self._is_address))
+        connection = _Connection(self._context, None)
+        connection.protocol, connection.host, connection.is_address = protocol, self._host, self._is_address
         if not self._is_address:
             connection.set_tlsext_host_name(self._host.encode("ascii"))
         return connection

@@ -77,6 +77,7 @@ class HttpClient:
             await connections.close()
 
     async def _ask(self, request: HttpRequest) -> HttpAnswer:
+        host = Authority.of(request.url).host
         started = self._reactor.seconds()
         outcome = "given up"
         try:
@@ -99,7 +100,6 @@ class HttpClient:
             raise AssertionError
         finally:
             if self._options.is_verbose:
-                host = Authority.of(request.url).host
                 log.warn(
                     "{method} {path} of {host}: {outcome} after {seconds:.3f} s",
                     method=request.method,

@@ -6,8 +6,9 @@ from collections.abc import Hashable
 from typing import Any, Final
 
 from OpenSSL import SSL
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
@@ -44,7 +45,13 @@ class Connections:
             self.to_proxy = self._to(proxy.authority.host, proxy.authority.port)
 
     def _to(self, host: str, port: int) -> IStreamClientEndpoint:
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(self.reactor, host, port, timeout=_CONNECT)
+        # For an address, nobody is to be asked, and there are no others to be tried after a while.
+        kind: Any = HostnameEndpoint
+        if isIPAddress(host):
+            kind = TCP4ClientEndpoint
+        elif isIPv6Address(host):
+            kind = TCP6ClientEndpoint
+        endpoint: IStreamClientEndpoint = kind(self.reactor, host, port, timeout=_CONNECT)
         return endpoint
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:

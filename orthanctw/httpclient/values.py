@@ -130,5 +130,5 @@ class HttpAnswer:
         try:
             return orjson.loads(self.body)
         except ValueError:
-            kind = self.headers.get("content-type", "").partition(";")[0] or "no type"
-            raise HttpFailure(f"The answer is no JSON, but {kind[:100]}") from None
+            kind = self.headers.get("content-type", "").partition(";")[0] or "none"
+            raise HttpFailure(f"The answer is no JSON (its type is {kind[:100]})") from None
