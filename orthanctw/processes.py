@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import OrthancError, ParameterOutOfRange, ServiceUnavailable
+from orthanctw.errors import FullStorage, OrthancError, ParameterOutOfRange, ServiceUnavailable
 from orthanctw.framing import HEADER_LIMIT, PAYLOAD_LIMIT, FrameReader, frame
 from orthanctw.threads import shield
 
@@ -190,6 +190,8 @@ def _parse(raw: bytes, payload: list[bytes]) -> Pieces | Failure:
         code, details = content["Code"], content.get("Details", "")
         if not isinstance(code, int) or not isinstance(details, str):
             raise ValueError("no error")
+        if code == ErrorCode.FULL_STORAGE:
+            return Failure(FullStorage(details))
         return Failure(OrthancError(details, code=ErrorCode.of(code)))
     header = content.get("Header")
     if not isinstance(header, dict):
