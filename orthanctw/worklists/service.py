@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -21,19 +20,32 @@ from orthanctw.worklists.model import STUDY_INSTANCE_UID, Source, Worklist
 from orthanctw.worklists.query import WorklistQuery, parse_worklist_query
 
 log = Logger(namespace="orthanctw.dicom")
+#: Answers that are made at a time.
+_BATCH: Final = 20
 
 
-@attrs.frozen(kw_only=True)
 class Matches:
-    """The worklists that a query has found. `is_complete`: no limit has cut them."""
+    """The worklists that a query has found, told batch by batch. `is_complete`: no limit has cut them."""
 
-    query: WorklistQuery
-    worklists: Sequence[Worklist]
-    is_complete: bool
+    def __init__(
+        self,
+        query: WorklistQuery,
+        worklists: Sequence[Worklist],
+        is_complete: bool,
+        call: Callable[..., Deferred[Any]],
+    ) -> None:
+        self.is_complete = is_complete
+        self._query = query
+        self._worklists = worklists
+        self._call = call
+        self._next = 0
 
-    def answers(self) -> Iterator[Elements]:
-        """What is told of each."""
-        return map(self.query.answer, self.worklists)
+    async def next(self) -> list[Elements]:
+        """The next answers; empty at the end."""
+        batch = self._worklists[self._next : self._next + _BATCH]
+        self._next += len(batch)
+        answers: list[Elements] = await self._call(lambda: list(map(self._query.answer, batch))) if batch else []
+        return answers
 
 
 class Worklists:
@@ -87,7 +99,7 @@ class Worklists:
                 aet=calling_aet,
                 identifiers=", ".join(worklist.identifier for worklist in told) or "none",
             )
-        return Matches(query=query, worklists=told, is_complete=len(told) == len(found))
+        return Matches(query, told, len(told) == len(found), self._call)
 
     async def all(self) -> list[Worklist]:
         """Every worklist, in the order of their identifiers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.charset import DefaultEncoding
@@ -48,14 +49,28 @@ class FindService:
         self._identifiers.received("C-FIND", aet, address, identifier)
         ignored = self._ignored(aet, address)
         answers = await self._querying.begin(identifier, ignored)
-        while batch := await answers.next():
-            for answer in batch:
-                if exchange.must_stop:
-                    return Outcome(status=dimse.CANCELLED)
-                await exchange.respond(dimse.PENDING, identifier=answer, character_sets=character_sets)
-        if exchange.is_cancelled or not answers.is_complete:
-            return Outcome(status=dimse.CANCELLED, comment="" if answers.is_complete else "Not all matches are told")
-        return Outcome()
+        return await tell(exchange, answers, character_sets)
+
+
+class Told(Protocol):
+    """Answers, batch by batch. `is_complete`: no limit has cut them."""
+
+    is_complete: bool
+
+    async def next(self) -> list[Elements]:
+        """The next ones; empty at the end. The reactor has its turn meanwhile: else no C-CANCEL is read."""
+
+
+async def tell(exchange: Exchange, answers: Told, character_sets: tuple[str, ...]) -> Outcome:
+    """A pending response for each answer, until there is no more or nobody waits for them."""
+    while batch := await answers.next():
+        for answer in batch:
+            if exchange.must_stop:
+                return Outcome(status=dimse.CANCELLED)
+            await exchange.respond(dimse.PENDING, identifier=answer, character_sets=character_sets)
+    if exchange.is_cancelled or not answers.is_complete:
+        return Outcome(status=dimse.CANCELLED, comment="" if answers.is_complete else "Not all matches are told")
+    return Outcome()
 
 
 def character_sets_of(identifier: Elements, default_encoding: DefaultEncoding) -> tuple[str, ...]:

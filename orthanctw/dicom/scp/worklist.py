@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from orthanctw.dicom import dimse
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
-from orthanctw.dicom.scp.find import character_sets_of
+from orthanctw.dicom.scp.find import character_sets_of, tell
 from orthanctw.worklists.service import Worklists
 
 
@@ -21,12 +20,4 @@ class WorklistService:
         identifier = exchange.identifier(self._default_encoding.name)
         character_sets = character_sets_of(identifier, self._default_encoding)
         matches = await self._worklists.find(identifier, exchange.carrier.calling_aet)
-        for answer in matches.answers():
-            if exchange.must_stop:
-                break
-            await exchange.respond(dimse.PENDING, identifier=answer, character_sets=character_sets)
-        if exchange.must_stop:
-            return Outcome(status=dimse.CANCELLED)
-        if not matches.is_complete:
-            return Outcome(status=dimse.CANCELLED, comment="Not all matches are told")
-        return Outcome()
+        return await tell(exchange, matches, character_sets)
