@@ -65,9 +65,12 @@ class Seen:
 
 @contextlib.contextmanager
 def pynetdicom_server(
-    contexts: Sequence[tuple[str, Sequence[str]]], handlers: Sequence[Any] = (), title: str = "PEER"
+    contexts: Sequence[tuple[str, Sequence[str]]],
+    handlers: Sequence[Any] = (),
+    title: str = "PEER",
+    port: int = 0,
 ) -> Iterator[tuple[int, Seen]]:
-    """A server of pynetdicom in threads; its port, and what it has seen."""
+    """A server of pynetdicom in threads; its port, any one unless one is given, and what it has seen."""
     seen = Seen()
 
     def accepted(event: evt.Event) -> None:
@@ -84,7 +87,7 @@ def pynetdicom_server(
         (evt.EVT_ABORTED, seen.note("aborted")),
         *handlers,
     ]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=bound)
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=bound)
     try:
         yield server.socket.getsockname()[1], seen
     finally:
