@@ -223,8 +223,8 @@ class Jobs:
         "JobsEngineThreadsCount",
         job_threads,
         {declared.name: declared.default for _, declared in options_of(JobThreads)},
-        LATER,
-        "Threads of one job, by its type; 0: one per core",
+        WORKS,
+        "How much of one job is done at once, by its type; 0: as many as there are cores",
         sample=ADVANCED,
     )
 
