@@ -134,7 +134,7 @@ class ConformanceTests(DicomCase):
     async def test_sections(self) -> None:
         """It names the server, and each service both ways."""
         sections = await self.sections()
-        services = ("Echo", "Find", "Move", "Get", "Store")
+        services = ("Echo", "Find", "Move", "Get", "Store", "Storage Commitment")
         self.assertEqual(
             set(sections),
             {"DICOM conformance statement of orthanctw", "Identification"}
