@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -106,3 +107,10 @@ class Certificates:
 def certificates() -> Certificates:
     """Those that all tests of a process share."""
     return Certificates()
+
+
+def s_client(port: int, *arguments: str) -> str:
+    """What ``openssl s_client`` prints of a handshake with a port of this machine (blocking)."""
+    command = ["/usr/bin/openssl", "s_client", *arguments, "-connect", f"127.0.0.1:{port}"]
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return (ran.stdout + ran.stderr).decode("utf-8", "replace")
