@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: While one object is edited, others are written and committed.
 _PER_THREAD: Final = 4
+#: Results of more bytes are written by the children, not copied through pipes first.
+_PIPED: Final = 65536
 
 
 def build_editing(parts: Parts) -> Editing:
@@ -34,7 +36,7 @@ def build_editing(parts: Parts) -> Editing:
             version=ORTHANC_VERSION,
             deidentification_key=settings.orthanctw.deidentification_key,
             default_encoding=parts.default_encoding,
-            threshold=settings.orthanctw.spool_threshold_kb * 1024,
+            threshold=min(_PIPED, settings.orthanctw.spool_threshold_kb * 1024),
         ),
         parts.dictionary,
     )
