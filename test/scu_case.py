@@ -171,8 +171,8 @@ class Connection:
     def send(self, *parts: bytes) -> None:
         self.socket.sendall(b"".join(parts))
 
-    def accept(self, maximum_length: int = 16384) -> pdus.AssociateRequest:
-        """Take the association with all its contexts, in the first transfer syntax of each."""
+    def accept(self, maximum_length: int = 16384, *, knows_roles: bool = True) -> pdus.AssociateRequest:
+        """Take the association with all its contexts, in the first transfer syntax of each, and in all roles."""
         request = pdus.decode_associate_request(self.pdu()[1])
         answer = AssociateAccept(
             called_aet=request.called_aet,
@@ -181,7 +181,9 @@ class Connection:
                 AcceptedContext(c.context_id, ContextResult.ACCEPTED, c.transfer_syntaxes[0]) for c in request.contexts
             ),
             user=UserInformation(
-                maximum_length=maximum_length, implementation_class_uid="1.2.3", roles=request.user.roles
+                maximum_length=maximum_length,
+                implementation_class_uid="1.2.3",
+                roles=request.user.roles if knows_roles else {},
             ),
         )
         self.send(pdus.encode_associate_accept(answer))

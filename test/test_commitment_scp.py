@@ -27,7 +27,7 @@ from test.dicom_commitments import (
 from test.dicom_files import element
 from test.dicom_peers import CT, EXPLICIT, IMPLICIT, data_pdus, in_thread
 from test.rest_samples import dicom_object
-from test.scu_case import pynetdicom_server
+from test.scu_case import Connection, Script, pynetdicom_server
 from test.servers import free_port
 
 FIRST = (CT, "1.2.1.1.1")
@@ -186,6 +186,23 @@ class DeliveryTests(CommitmentCase):
             await self.again()
             await self.job("Success")
             self.assertEqual(len(sink.told), 2)
+
+    async def test_peer_without_roles(self) -> None:
+        """A peer that says nothing of roles is told all the same."""
+        await self.fill()
+
+        def serve(connection: Connection) -> None:
+            connection.accept(knows_roles=False)
+            command = connection.command()
+            connection.data_set()
+            connection.respond(command.field | dimse.RESPONSE, command.number(dimse.MESSAGE_ID), 0)
+            connection.until_end()
+
+        async with Script(serve) as script:
+            await self.know(script.port, "PEER")
+            self.assertEqual(await self.ask(wanted("1.2.3", [FIRST])), 0)
+            await self.job("Success")
+        self.assertEqual((script.failures, script.connections), ([], 1))
 
     async def test_modality_gone(self) -> None:
         """A modality that was removed meanwhile is not told; the job says why."""

@@ -458,7 +458,7 @@ class Association:
         try:
             return await self._outbound.ask(context_id, message_id, command, data)
         finally:
-            self._idle(None)
+            self._busy = False
             self._next()
 
     def stop(self) -> None:
