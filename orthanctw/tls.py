@@ -55,7 +55,7 @@ _GATHERED: Final = 256 * 1024
 #: First octet of a record with a handshake (RFC 8446 section 5.1).
 _HANDSHAKE: Final = 0x16
 #: Why a certificate is not good, by OpenSSL's codes.
-_VERDICTS: Final = {
+VERDICTS: Final = {
     9: "is not valid yet",
     10: "has expired",
     18: "is of an unknown authority (signed by itself)",
@@ -179,16 +179,17 @@ class TlsConnection(SSL.Connection):
 
     def _note(self, error: SSL.Error) -> None:
         if not self.failure and not isinstance(error, SSL.WantReadError | SSL.WantWriteError | SSL.ZeroReturnError):
-            self.failure = _described(error, self.get_app_data())
+            self.failure = described(error, self.get_app_data())
 
 
-def _described(error: SSL.Error, verdict: int | None) -> str:
+def described(error: SSL.Error, verdict: int | None) -> str:
+    """Why TLS failed, in words; `verdict` is OpenSSL's on the certificate of the peer."""
     if isinstance(error, SSL.SysCallError):
         reason = str(error.args[-1])
     else:
         reason = str(error.args[0][-1][-1]) if error.args and error.args[0] else "unexpected eof"
     if "certificate verify failed" in reason and verdict is not None:
-        return f"the certificate of the peer {_VERDICTS.get(verdict, f'is refused (code {verdict})')}"
+        return f"the certificate of the peer {VERDICTS.get(verdict, f'is refused (code {verdict})')}"
     # Old releases of OpenSSL write "sslv3 alert", new ones "ssl/tls alert".
     plain = reason.casefold()
     return next((text for part, text in _REASONS if part in plain), reason)

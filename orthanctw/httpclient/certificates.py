@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import Any, Final
+from typing import Any
 
 import attrs
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
-from OpenSSL.crypto import PKey, X509StoreFlags
+from OpenSSL.crypto import X509StoreFlags
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
@@ -17,17 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from orthanctw.httpclient.values import ClientCertificate, HttpFailure
-
-#: What OpenSSL's errors of verification mean, by their numbers (X509_V_ERR_*).
-_MEANINGS: Final = {
-    **dict.fromkeys((2, 20, 21), "is of an unknown authority"),
-    9: "is not valid yet",
-    10: "has expired",
-    18: "is signed by itself, and not known",
-    19: "is of an unknown authority",
-    23: "is revoked",
-    26: "is for another purpose",
-}
+from orthanctw.tls import VERDICTS
 
 
 @attrs.frozen
@@ -86,23 +75,18 @@ def _use(context: SSL.Context, certificate: ClientCertificate) -> None:
         context.use_certificate_chain_file(certificate.certificate)
     except SSL.Error as e:
         raise HttpFailure("CertificateFile cannot be used") from e
+    # Without one, OpenSSL would ask on the terminal for a password that is missing.
+    context.set_passwd_cb(lambda *_: certificate.password.encode())
+    path = certificate.key or certificate.certificate
     try:
-        with open(certificate.key or certificate.certificate, "rb") as file:
-            data = file.read()
-        # OpenSSL itself would ask on the terminal for a password that is missing.
-        key = load_pem_private_key(data, certificate.password.encode() if _is_encrypted(data) else None)
-        context.use_privatekey(PKey.from_cryptography_key(key))  # type: ignore[arg-type]
-        context.check_privatekey()
+        with open(path, "rb"):
+            context.use_privatekey_file(path)
     except OSError as e:
         raise HttpFailure("CertificateKeyFile cannot be read") from e
-    except (ValueError, TypeError) as e:
-        raise HttpFailure("CertificateKeyFile cannot be used: it is no key, or CertificateKeyPassword is wrong") from e
     except SSL.Error as e:
-        raise HttpFailure("CertificateKeyFile is not the key of CertificateFile") from e
-
-
-def _is_encrypted(pem: bytes) -> bool:
-    return b"ENCRYPTED" in pem
+        if "mismatch" in str(e):
+            raise HttpFailure("CertificateKeyFile is not the key of CertificateFile") from e
+        raise HttpFailure("CertificateKeyFile cannot be used: it is no key, or CertificateKeyPassword is wrong") from e
 
 
 class _Connection(SSL.Connection):
@@ -121,7 +105,7 @@ def _verified(connection: Any, _: object, error: int, depth: int, is_good: int) 
     """Tell what is wrong with a certificate: afterwards OpenSSL only knows that something was."""
     if not is_good:
         whose = "The certificate of the server" if depth == 0 else "A certificate above that of the server"
-        meaning = _MEANINGS.get(error, f"is refused (X.509 error {error})")
+        meaning = VERDICTS.get(error, f"is refused (X.509 error {error})")
         connection.fail(f"{whose} {meaning}")
     return bool(is_good)
 

@@ -17,6 +17,7 @@ from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import InvalidHeaderName
 
 from orthanctw.httpclient.values import HttpFailure
+from orthanctw.tls import described
 
 
 def told(reasons: list[Any]) -> HttpFailure:
@@ -25,7 +26,7 @@ def told(reasons: list[Any]) -> HttpFailure:
         if isinstance(reason, HttpFailure):
             return reason
         if isinstance(reason, SSL.Error):
-            return HttpFailure(f"TLS: {_words(reason)}")
+            return HttpFailure(f"TLS: {described(reason, None)}", is_transient=isinstance(reason, SSL.SysCallError))
     for reason in reversed(reasons):
         for kind, details in _DETAILS:
             if isinstance(reason, kind):
@@ -35,13 +36,6 @@ def told(reasons: list[Any]) -> HttpFailure:
     if any(isinstance(reason, (InvalidHeaderName, ValueError)) for reason in reasons):
         return HttpFailure("The request cannot be sent as it is: its URL or a header")
     return HttpFailure("The request has failed")
-
-
-def _words(error: SSL.Error) -> str:
-    """OpenSSL's own texts; they quote nothing."""
-    entries = error.args[0] if error.args and isinstance(error.args[0], list) else ()
-    texts = [entry[2] for entry in entries if isinstance(entry, tuple) and len(entry) == 3 and entry[2]]
-    return "; ".join(dict.fromkeys(texts)) or "the connection is not secure"
 
 
 #: From the particular to the general.
