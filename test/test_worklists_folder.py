@@ -11,11 +11,12 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from orthanctw.dicom.charset import DefaultEncoding
-from orthanctw.errors import CannotWriteFile, UnknownResource
+from orthanctw.errors import CannotWriteFile, OrthancError, UnknownResource
 from orthanctw.threads import at_once
+from orthanctw.worklists import watch
 from orthanctw.worklists.folder import FolderSource
 from orthanctw.worklists.model import SIZE_LIMIT, Reading, Worklist
 from test.worklist_case import POLISH, step, worklist
@@ -178,3 +179,74 @@ class FolderTests(TestCase):
         with self.assertRaises(CannotWriteFile):
             await self.source.write("taken", worklist(), is_new=True)
         self.assertEqual(os.listdir(self.folder), ["taken.wl"])
+
+    async def test_linked(self) -> None:
+        """A file that changes under another name is read again, too."""
+        below = self.folder / "below"
+        below.mkdir()
+        target = self.put("below/target", worklist())
+        (self.folder / "soft.wl").symlink_to(target)
+        (self.folder / "hard.wl").hardlink_to(target)
+        self.assertEqual(await self.identifiers(), ["hard", "soft"])
+        target.write_bytes(worklist(step(ScheduledStationAETitle="CHANGED")))
+        found = await self.source.select(lambda item: "CHANGED" in item.common[0x00400001])
+        self.assertEqual([item.identifier for item in found], ["hard", "soft"])
+
+    async def test_folder_is_exchanged(self) -> None:
+        """Another folder in the place of the first one is read, and a first one that comes back."""
+        self.put("a.wl")
+        away = self.folder.with_suffix(".away")
+        self.assertEqual(await self.identifiers(), ["a"])
+        self.folder.rename(away)
+        for _ in range(2):
+            with self.assertRaises(OrthancError):
+                await self.identifiers()
+        self.folder.mkdir()
+        self.put("b.wl")
+        self.assertEqual(await self.identifiers(), ["b"])
+        self.put("c.wl")
+        self.assertEqual(await self.identifiers(), ["b", "c"])
+        (self.folder / "b.wl").unlink()
+        (self.folder / "c.wl").unlink()
+        self.folder.rmdir()
+        away.rename(self.folder)
+        self.assertEqual(await self.identifiers(), ["a"])
+
+
+class UnwatchedFolderTests(FolderTests):
+    """The same where the kernel does not tell of changes."""
+
+    def setUp(self) -> None:
+        self.patch(watch, "_LOCAL", frozenset())
+        super().setUp()
+
+
+class WatchTests(SynchronousTestCase):
+    """What the kernel tells of a folder."""
+
+    def test_changes(self) -> None:
+        """Whatever happens to a file of the folder is noticed, once; what happens elsewhere is not."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        if not watch._is_local(os.stat(folder).st_dev):
+            raise SkipTest("the tests run on a file system that is not watched")
+        watched = watch.FolderWatch(str(folder))
+        self.assertFalse(watched.is_unchanged())
+        self.assertTrue(watched.is_unchanged())
+        path, other = folder / "a.wl", folder.with_suffix(".other")
+        changes: tuple[Callable[[], object], ...] = (
+            lambda: path.write_bytes(b"1"),
+            lambda: path.write_bytes(b"2"),
+            lambda: os.utime(path, (1, 1)),
+            lambda: path.rename(other),
+            lambda: other.rename(path),
+            path.unlink,
+        )
+        for change in changes:
+            change()
+            self.assertFalse(watched.is_unchanged())
+            self.assertTrue(watched.is_unchanged())
+        other.write_bytes(b"3")
+        self.assertTrue(watched.is_unchanged())
+        folder.rename(folder.with_suffix(".away"))
+        self.assertFalse(watched.is_unchanged())

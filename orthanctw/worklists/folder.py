@@ -18,6 +18,7 @@ from orthanctw.errors import BadFileFormat, CannotWriteFile, FullStorage, Orthan
 from orthanctw.storage.folders import sync_folder
 from orthanctw.storage.spool import write_error
 from orthanctw.worklists.model import SIZE_LIMIT, Reading, Wanted, Worklist
+from orthanctw.worklists.watch import FolderWatch
 
 log = Logger(namespace="orthanctw.dicom")
 SUFFIX: Final = ".wl"
@@ -43,12 +44,14 @@ _State = tuple[int, int, int]
 class _Entry:
     """What is known of a file. `worklist` is None when it is none, or when it `is_dropped` from memory.
 
-    `seen` is the number of the round in which it was last looked at.
+    `is_link` tells whether it may change under another name; `seen` is the number of the round in which it was last
+    looked at.
     """
 
     state: _State
     worklist: Worklist | None = None
     is_dropped: bool = False
+    is_link: bool = False
     seen: int = 0
 
 
@@ -89,6 +92,10 @@ class FolderSource:
         self._entries: dict[str, _Entry] = {}
         self._encoding = ""
         self._round = 0
+        self._watch = FolderWatch(folder)
+        #: Whether `_entries` are all that there was when the folder was last looked at.
+        self._is_current = False
+        self._has_links = False
 
     async def select(self, wanted: Wanted, limit: int = 0) -> list[Worklist]:
         """See `Source`. Raises OrthancError when the folder cannot be read."""
@@ -135,19 +142,25 @@ class FolderSource:
 
     def _look(self) -> list[str]:
         """Read what is new or has changed; names of those files that may not be complete yet."""
+        # Before anything is looked at: what happens meanwhile is seen the next time.
+        is_unchanged = self._watch.is_unchanged()
         encoding = self._reading.default_encoding.name
         if encoding != self._encoding:
             self._encoding, self._entries = encoding, {}
+        elif is_unchanged and self._is_current:
+            return []
+        self._is_current = False
         entries = self._entries
         self._round = this_round = self._round + 1
-        new: list[tuple[os.DirEntry[str], _State]] = []
-        same = 0
+        new: list[tuple[os.DirEntry[str], os.stat_result]] = []
+        same = lost = 0
         # Thousands of times at each query: nothing is done here that can be done for changed files only.
         for file in self._files():
             try:
                 status = file.stat()
             except OSError:
                 # It is gone, or a link to nothing.
+                lost += 1
                 continue
             state = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
             known = entries.get(file.name)
@@ -155,10 +168,14 @@ class FolderSource:
                 known.seen = this_round
                 same += 1
             else:
-                new.append((file, state))
-        if not new and same == len(entries):
-            return []
-        return self._take(new)
+                new.append((file, status))
+        young: list[str] = []
+        if new or same < len(entries):
+            young, passed_over = self._take(new)
+            lost += passed_over
+        # What links lead to changes without the folder being told.
+        self._is_current = not lost and not self._has_links
+        return young
 
     def _files(self) -> list[os.DirEntry[str]]:
         try:
@@ -170,16 +187,23 @@ class FolderSource:
                 "The folder of worklists cannot be read", code=ErrorCode.DIRECTORY_EXPECTED, http_status=500
             ) from e
 
-    def _take(self, new: list[tuple[os.DirEntry[str], _State]]) -> list[str]:
-        """Read files, forget those that are gone; names of those that may not be complete yet."""
+    def _take(self, new: list[tuple[os.DirEntry[str], os.stat_result]]) -> tuple[list[str], int]:
+        """Read files, forget those that are gone.
+
+        Names of those that may not be complete yet, and how many were changing while they were read.
+        """
         now = self._wall_clock()
         entries = {name: entry for name, entry in self._entries.items() if entry.seen == self._round}
         kept = sum(entry.state[2] for entry in entries.values() if entry.worklist is not None)
-        young = []
-        for file, state in new:
+        young: list[str] = []
+        changing = 0
+        for file, status in new:
+            state = _state(status)
             entry = self._read(file, state)
             if entry is None:
+                changing += 1
                 continue
+            entry.is_link = file.is_symlink() or status.st_nlink > 1
             if abs(now - state[1] / 1e9) < _YOUNG:
                 young.append(file.name)
             if entry.worklist is not None:
@@ -189,7 +213,8 @@ class FolderSource:
                     entry.worklist, entry.is_dropped = None, True
             entries[file.name] = entry
         self._entries = dict(sorted(entries.items()))
-        return young
+        self._has_links = any(entry.is_link for entry in entries.values())
+        return young, changing
 
     def _read(self, file: os.DirEntry[str], state: _State) -> _Entry | None:
         """What is known of a file now; None when it changes while it is read."""
@@ -240,6 +265,7 @@ class FolderSource:
             if not is_same:
                 log.info("Worklist file {name} is passed over: it is being written", name=name)
                 del self._entries[name]
+                self._is_current = False
 
     def _select(self, wanted: Wanted, limit: int) -> list[Worklist]:
         found: list[Worklist] = []
