@@ -45,7 +45,8 @@ _RULES = """\
 
 * With `RemoteAccessAllowed` and authentication, `RegisteredUsers` must be given. When it has no users, every request
   is refused, which a warning tells. Another one names accounts whose password everybody knows.
-* `SslEnabled` is refused, since HTTPS is not available yet: nothing is served in the clear where encryption was asked.
+* Certificates, keys and cipher suites of `SslEnabled` and of DICOM must be there and belong together: see
+  [security.md](security.md).
 * Quotas (`MaximumStorageSize`, `MaximumPatientCount`) need `PatientLevelEnabled`.
 * `OverwriteInstances` as `IfChanged` needs `StoreMD5ForAttachments`.
 * `DicomAet` has 1 to 16 characters.
