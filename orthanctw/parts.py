@@ -346,7 +346,9 @@ class Parts:
         )
         self.shelf = Shelf(self.storage, options.media_archive_size)
         self.editing = build_editing(self)
-        operations = Operations(self.ingest, self.removal, self.index, self.names, self.attaching)
+        operations = Operations(
+            self.ingest, self.removal, self.index, self.names, self.attaching, self.editing, self.dictionary
+        )
         return JobsEngine(
             self.index,
             [

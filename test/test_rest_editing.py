@@ -396,3 +396,39 @@ class PatientTests(EditingCase):
         ids = self.ids(3)
         await self.made(f"/studies/{ids['studies']}/modify", {"Replace": {"PatientName": "NEW"}, "KeepSource": False})
         self.assertEqual((await self.tags("patients", ids["patients"]))["PatientName"], "NEW")
+
+
+class SequenceTests(EditingCase):
+    """The operation ``ModifyInstance`` of sequences."""
+
+    async def sequence(self, *operations: Mapping[str, Any]) -> Any:
+        body = {"Type": "SequenceOfOperations", "Synchronous": True, "Operations": operations}
+        return await self.client.post("/jobs", body)
+
+    async def test_operation(self) -> None:
+        """A changed instance is stored; it says what it was made of. Each operation makes identifiers of its own."""
+        ids = self.ids()
+        operation = {"Type": "ModifyInstance", "ID": ids["instances"], "Replace": {"SeriesDescription": "NEW"}}
+        before = await self.listed("instances")
+        answer = await self.sequence(operation, operation, {**operation, "Anonymize": True})
+        self.assertEqual(answer.status, 200, answer.text)
+        new = await self.listed("instances") - before
+        (job,) = await self.client.json("/jobs")
+        self.assertEqual({item["ID"] for item in await self.client.json(f"/jobs/{job}/results")}, new)
+        sources = [await self.tags("instances", instance) for instance in new]
+        found = sorted(name for tags in sources for name in tags if tags[name] == ids["instances"])
+        self.assertEqual(found, ["AnonymizedFrom", "ModifiedFrom", "ModifiedFrom"])
+
+    async def test_refusals(self) -> None:
+        """What cannot be carried out is refused before anything is done."""
+        operation = {"Type": "ModifyInstance", "ID": self.ids()["instances"]}
+        for fields, code in (
+            ({"Replace": []}, 8),
+            ({"Replace": {"PatientID": "x"}}, 8),
+            ({"Remove": ["Nonsense"]}, 27),
+            ({"KeepSource": False}, 8),
+            ({"ID": 5}, 8),
+            ({"Anonymize": True, "DicomVersion": "1"}, 3),
+        ):
+            self.assertError(await self.sequence({**operation, **fields}), 400, code)
+        self.assertError(await self.sequence({**operation, "ID": NOBODY}), 404, 17)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -11,7 +13,11 @@ import attrs
 import orjson
 
 from orthanctw.attaching import WRITABLE, Attaching
-from orthanctw.errors import BadFileFormat, BadRequest, OrthancError
+from orthanctw.dicom.dictionary import Dictionary
+from orthanctw.dicom.editing.modification import Modification
+from orthanctw.dicom.editing.parsing import implied_level, parse_anonymization, parse_modification
+from orthanctw.editing import Editing, metadata_of
+from orthanctw.errors import BadFileFormat, BadRequest, OrthancError, UnknownResource
 from orthanctw.ingest import Ingest
 from orthanctw.interfaces import IIndex
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
@@ -25,24 +31,42 @@ RESULTS: Final = "results"
 #: Operations of one job at most.
 _MAXIMUM: Final = 10_000
 
+#: Bytes of the key of a job, from which new identifiers are derived.
+_KEY: Final = 16
+
 Operation = Mapping[str, Any]
-Perform = Callable[[Operation], Awaitable[Mapping[str, Any]]]
+Perform = Callable[[Operation, bytes], Awaitable[Mapping[str, Any]]]
 
 
 @attrs.frozen
 class OperationKind:
-    """A type of operations: the names of its arguments, which are texts, and what does it."""
+    """A type of operations: the names of its arguments that are texts, what does it, and what checks the others.
+
+    `perform` is given a key of this very operation: random where it `needs_key`, and the same when the operation is
+    done again.
+    """
 
     arguments: tuple[str, ...]
     perform: Perform
+    check: Callable[[Operation], object] | None = None
+    needs_key: bool = False
 
 
 class Operations:
     """What a sequence can do. Each may be done twice: a process can die before it has noted the first time."""
 
     def __init__(
-        self, ingest: Ingest, removal: Removal, index: IIndex, names: Names, attaching: Attaching
+        self,
+        ingest: Ingest,
+        removal: Removal,
+        index: IIndex,
+        names: Names,
+        attaching: Attaching,
+        editing: Editing,
+        dictionary: Dictionary,
     ) -> None:
+        self._editing = editing
+        self._dictionary = dictionary
         self._ingest = ingest
         self._attaching = attaching
         self._removal = removal
@@ -52,9 +76,10 @@ class Operations:
             "StoreInstance": OperationKind(("Content",), self._store),
             "DeleteResource": OperationKind(("ID",), self._delete),
             "SetMetadata": OperationKind(("ID", "Name", "Value"), self._set_metadata),
+            "ModifyInstance": OperationKind(("ID",), self._modify, self._modification, needs_key=True),
         }
 
-    async def _store(self, operation: Operation) -> Mapping[str, Any]:
+    async def _store(self, operation: Operation, key: bytes) -> Mapping[str, Any]:
         try:
             content = base64.b64decode(operation["Content"], validate=True)
         except ValueError as e:
@@ -62,12 +87,12 @@ class Operations:
         stored = await self._ingest.store(content, Origin(kind=OriginKind.REST_API))
         return {"ID": stored.instance, "Status": stored.status.value}
 
-    async def _delete(self, operation: Operation) -> Mapping[str, Any]:
+    async def _delete(self, operation: Operation, key: bytes) -> Mapping[str, Any]:
         level = await self._index.lookup_level(operation["ID"])
         deleted = None if level is None else await self._removal.delete(level, operation["ID"])
         return {"Deleted": deleted is not None}
 
-    async def _set_metadata(self, operation: Operation) -> Mapping[str, Any]:
+    async def _set_metadata(self, operation: Operation, key: bytes) -> Mapping[str, Any]:
         number = self._names.metadata_number(operation["Name"])
         if number not in WRITABLE:
             raise BadRequest("Only metadata of users can be set")
@@ -77,6 +102,31 @@ class Operations:
             level or ResourceLevel.INSTANCE, operation["ID"], number, operation["Value"], is_checked=False
         )
         return {"Revision": written.revision}
+
+    def _modification(self, operation: Operation) -> Modification:
+        """What the fields ask for: those of ``/modify``, or with ``Anonymize`` those of ``/anonymize``.
+
+        Raises what `parse_modification` raises; BadRequest for ``KeepSource`` false, which could not be done again.
+        """
+        if operation.get("Anonymize") is True:
+            modification = parse_anonymization(operation, ResourceLevel.PATIENT, self._dictionary)
+        else:
+            modification = parse_modification(
+                operation, implied_level(operation, self._dictionary), self._dictionary
+            )
+        if not modification.keep_source:
+            raise BadRequest("The source of ModifyInstance stays: DeleteResource can delete it")
+        return modification
+
+    async def _modify(self, operation: Operation, key: bytes) -> Mapping[str, Any]:
+        item = (await self._editing.objects([operation["ID"]])).get(operation["ID"])
+        if item is None:
+            raise UnknownResource("There is no such instance")
+        modification = self._modification(operation)
+        origin, metadata = Origin(kind=OriginKind.REST_API), metadata_of(modification)
+        made = await self._editing.change(item, modification, key, origin, metadata)
+        await self._editing.complete(made, modification, metadata)
+        return {"ID": made.ids[3]}
 
 
 def check_operations(value: Any, kinds: Mapping[str, OperationKind]) -> Sequence[Operation]:
@@ -91,6 +141,8 @@ def check_operations(value: Any, kinds: Mapping[str, OperationKind]) -> Sequence
         for name in kind.arguments:
             if not isinstance(operation.get(name), str):
                 raise BadRequest(f"Operations[{place}].{name} must be a string")
+        if kind.check is not None:
+            kind.check(operation)
     return value
 
 
@@ -100,6 +152,7 @@ class OperationSequence:
     def __init__(self, kinds: Mapping[str, OperationKind], parameters: Parameters, permissive: bool) -> None:
         self._kinds = kinds
         self._operations = check_operations(parameters.get("Operations"), kinds)
+        self._needs_key = any(kinds[operation["Type"]].needs_key for operation in self._operations)
         self._description = str(parameters.get("Description", ""))
         self._permissive = permissive
 
@@ -107,10 +160,12 @@ class OperationSequence:
         return {"CountOperations": len(self._operations), "Description": self._description}
 
     async def step(self, position: Position) -> Step:
+        if self._needs_key and "Key" not in position:
+            return Step(position={"Key": secrets.token_hex(_KEY)}, progress=0.0, is_milestone=True)
         place: int = position.get("Next", 0)
         operation = self._operations[place]
         try:
-            result = await self._kinds[operation["Type"]].perform(operation)
+            result = await self._kinds[operation["Type"]].perform(operation, _key(position.get("Key", ""), place))
         except OrthancError as e:
             if not self._permissive:
                 raise
@@ -119,7 +174,7 @@ class OperationSequence:
         place += 1
         is_last = place == len(self._operations)
         return Step(
-            position={"Next": place, "Results": results},
+            position={**position, "Next": place, "Results": results},
             progress=place / len(self._operations),
             result=StepResult.SUCCESS if is_last else StepResult.CONTINUE,
         )
@@ -136,6 +191,10 @@ class OperationSequence:
         if key != RESULTS or "Results" not in position:
             return None
         return {name: value for name, value in position.items() if name != "Results"}
+
+
+def _key(key: str, place: int) -> bytes:
+    return hashlib.sha256(f"{key} {place}".encode("ascii")).digest()
 
 
 def sequence_kind(operations: Operations) -> JobKind:
