@@ -18,12 +18,13 @@ from orthanctw.dicom.uids import (
     STUDY_ROOT_MOVE,
     TRANSFER_SYNTAXES,
     VERIFICATION,
+    WORKLIST_FIND,
 )
 
 _AS_USER = {
     "Echo": (VERIFICATION,),
     "Store": (),
-    "Find": (PATIENT_ROOT_FIND, STUDY_ROOT_FIND),
+    "Find": (PATIENT_ROOT_FIND, STUDY_ROOT_FIND, WORKLIST_FIND),
     "Move": (PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE),
     "Get": (PATIENT_ROOT_GET, STUDY_ROOT_GET),
     "Storage Commitment": (STORAGE_COMMITMENT,),

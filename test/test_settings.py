@@ -84,6 +84,19 @@ class TableTests(SynchronousTestCase):
             self.assertEqual(bool(declared.reason), declared.state is State.ACCEPTED, name)
             self.assertEqual(bool(declared.note), declared.default is None, name)
 
+    def test_worklists(self) -> None:
+        """Worklists lie in one place; their folder is below that of the file, under its old name, too."""
+        section = Settings.parse({"Worklists": {"Enable": True, "Database": "lists"}}, "/etc/orthanctw").worklists
+        self.assertEqual((section.directory, section.limit_answers), ("/etc/orthanctw/lists", 0))
+        for wrong, place in (({}, "Directory"), ({"Directory": "x", "SaveInOrthancDatabase": True}, "SaveInOrthanc")):
+            with self.assertRaises(ConfigurationError) as caught:
+                parsed(Worklists={"Enable": True, **wrong})
+            self.assertIn(f"Worklists.{place}", str(caught.exception))
+        self.assertEqual(parsed(Worklists={"SaveInOrthancDatabase": True, "Directory": "x"}).warnings, ())
+        unknown = parsed(Worklists={"Enable": True, "Directory": "x", "DeleteWorklistsDelay": 1, "Limit": 1})
+        told = [text.partition(":")[0] for text in unknown.warnings]
+        self.assertEqual(told, ["Worklists.Limit", "Worklists.DeleteWorklistsDelay"])
+
     def test_obsolete_spellings(self) -> None:
         """The obsolete spellings of the original are read."""
         aliases = {alias: name for name, (_, _, declared) in DECLARED.items() for alias in declared.aliases}
