@@ -28,6 +28,10 @@ class ReadOnlyTests(DicomCase):
             ("POST", "/tools/invalidate-tags"),
             ("POST", "/tools/bulk-delete"),
             ("POST", "/jobs"),
+            ("POST", f"/studies/{NOBODY}/split"),
+            ("POST", f"/studies/{NOBODY}/merge"),
+            *(("POST", f"/tools/bulk-{verb}") for verb in ("modify", "anonymize")),
+            *(("POST", f"/{level}/{NOBODY}/{verb}") for level in LEVELS[:3] for verb in ("modify", "anonymize")),
             ("PUT", f"{path}/attachments/1024"),
             ("DELETE", f"{path}/attachments/1024"),
             ("POST", f"{path}/attachments/dicom/compress"),
@@ -43,6 +47,7 @@ class ReadOnlyTests(DicomCase):
         self.assertEqual((await self.client.ask("DELETE", f"{path}/metadata/1024")).status, 200)
         self.assertEqual((await self.client.post(f"{path}/attachments/dicom/verify-md5")).status, 200)
         self.assertEqual((await self.client.get(f"{path}/file")).status, 200)
+        self.assertEqual((await self.client.post(f"{path}/anonymize", {})).status, 200)
         self.assertEqual(await self.client.find("Patient", {}), await self.client.json("/patients"))
         self.assertEqual(self.files(), before)
         self.assertIs((await self.client.json("/system"))["ReadOnly"], True)

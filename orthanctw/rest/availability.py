@@ -14,7 +14,8 @@ _CHANGING: Final = re.compile(
         (
             "POST /instances",
             "POST /jobs",
-            "POST /tools/(bulk-delete|reconstruct|invalidate-tags)",
+            "POST /tools/(bulk-(delete|modify|anonymize)|reconstruct|invalidate-tags)",
+            "POST /(patients|studies|series)/<id>/(modify|anonymize|split|merge)",
             "PUT /patients/<id>/protected",
             f"DELETE {_LEVELS}",
             f"(PUT|DELETE) {_LEVELS}/labels/<.*>",
