@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from pydicom.dataset import Dataset
+from twisted.logger import capturedLogs, formatEvent
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.uids import WORKLIST_FIND
@@ -176,6 +177,18 @@ class OptionTests(WorklistCase):
         self.assertEqual(await self.patients(asked({"ScheduledStationAETitle": "STATION2"}), "STATION1"), ["P1", "P2"])
         (answer,) = (await self.ask(asked({"Modality": ""}), "STATION1")).answers
         self.assertEqual([told.dir() for told in answer.ScheduledProcedureStepSequence], [["Modality"]])
+
+    async def test_log(self) -> None:
+        """``LogMatchedWorklistIds`` names what a query has found, and nothing of what it holds."""
+        for name in ("one", "two"):
+            self.put(name, PatientID="SECRET")
+        for options, expected in (({}, []), ({"LogMatchedWorklistIds": True}, ["Worklists for CT1: one, two"])):
+            await self.restart(Worklists=options)
+            with capturedLogs() as events:
+                await self.ask(asked(), "CT1")
+            told = [formatEvent(event) for event in events]
+            self.assertEqual([line for line in told if line.startswith("Worklists for")], expected)
+            self.assertNotIn("SECRET", "".join(told))
 
     async def test_switched_off(self) -> None:
         """Without ``Enable`` the SOP class is not accepted, and there are no routes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -179,6 +180,20 @@ class FolderTests(TestCase):
         with self.assertRaises(CannotWriteFile):
             await self.source.write("taken", worklist(), is_new=True)
         self.assertEqual(os.listdir(self.folder), ["taken.wl"])
+
+    async def test_no_descriptors(self) -> None:
+        """A file that cannot be opened at the moment is tried again, although nothing has changed."""
+        self.put("a.wl")
+        real, failures = os.open, [OSError(errno.EMFILE, "too many")]
+
+        def refuse(path: Any, *arguments: Any, **options: Any) -> int:
+            if failures and str(path).endswith(".wl"):
+                raise failures.pop()
+            return real(path, *arguments, **options)
+
+        self.patch(os, "open", refuse)
+        self.assertEqual(await self.identifiers(), [])
+        self.assertEqual(await self.identifiers(), ["a"])
 
     async def test_linked(self) -> None:
         """A file that changes under another name is read again, too."""

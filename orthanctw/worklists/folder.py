@@ -171,8 +171,8 @@ class FolderSource:
                 new.append((file, status))
         young: list[str] = []
         if new or same < len(entries):
-            young, passed_over = self._take(new)
-            lost += passed_over
+            young, failed = self._take(new)
+            lost += failed
         # What links lead to changes without the folder being told.
         self._is_current = not lost and not self._has_links
         return young
@@ -190,18 +190,18 @@ class FolderSource:
     def _take(self, new: list[tuple[os.DirEntry[str], os.stat_result]]) -> tuple[list[str], int]:
         """Read files, forget those that are gone.
 
-        Names of those that may not be complete yet, and how many were changing while they were read.
+        Names of those that may not be complete yet, and how many have to be tried again.
         """
         now = self._wall_clock()
         entries = {name: entry for name, entry in self._entries.items() if entry.seen == self._round}
         kept = sum(entry.state[2] for entry in entries.values() if entry.worklist is not None)
         young: list[str] = []
-        changing = 0
+        failed = 0
         for file, status in new:
             state = _state(status)
             entry = self._read(file, state)
             if entry is None:
-                changing += 1
+                failed += 1
                 continue
             entry.is_link = file.is_symlink() or status.st_nlink > 1
             if abs(now - state[1] / 1e9) < _YOUNG:
@@ -214,10 +214,10 @@ class FolderSource:
             entries[file.name] = entry
         self._entries = dict(sorted(entries.items()))
         self._has_links = any(entry.is_link for entry in entries.values())
-        return young, changing
+        return young, failed
 
     def _read(self, file: os.DirEntry[str], state: _State) -> _Entry | None:
-        """What is known of a file now; None when it changes while it is read."""
+        """What is known of a file now; None when it changes while it is read, or cannot be read at the moment."""
         name = file.name
         try:
             if not name.isprintable():
@@ -233,8 +233,11 @@ class FolderSource:
             return None
         except BadFileFormat as e:
             reason = e.details
+        except PermissionError:
+            reason = "it may not be read"
         except OSError as e:
-            reason = e.strerror or ""
+            log.error("Worklist file {name} cannot be read: {reason}", name=ascii(name), reason=e.strerror)
+            return None
         log.warn("Worklist file {name} is passed over: {reason}", name=ascii(name), reason=reason)
         return _Entry(state, seen=self._round)
 

@@ -94,7 +94,8 @@ class Worklists:
         found = await self._source.select(query.matches, limit and limit + 1)
         told = found[:limit] if limit else found
         if self._options.log_matched_worklist_ids:
-            log.info(
+            # Who has asked for it gets it without further levels of the log.
+            log.warn(
                 "Worklists for {aet}: {identifiers}",
                 aet=calling_aet,
                 identifiers=", ".join(worklist.identifier for worklist in told) or "none",
