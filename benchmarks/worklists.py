@@ -1,8 +1,8 @@
 """Worklists: orthanctw and the real Orthanc with its worklist plugin on the same folder, in turn.
 
 DCMTK's ``findscu`` asks for one station on one day among many worklists, then for all of a day by a range, again and
-again on one association. Prints milliseconds a query (the first one, which reads the files, and the median of the others)
-and the ratio. The answers must be equal.
+again on one association. Prints milliseconds a query (the first one, which reads the files, and the median of the
+others) and the ratio. The answers must be equal.
 """
 
 from __future__ import annotations

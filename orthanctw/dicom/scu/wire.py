@@ -127,7 +127,7 @@ class Wire:
     def write(self, data: bytes, timeout: float) -> None:
         """All of `data`; `timeout` is the time within which the peer must take some of it. Raises OSError."""
         if self._tls is not None and not self._buffer:
-            # A peer that refuses our certificate says so and closes; once a write has failed it cannot be read any more.
+            # A peer that refuses our certificate says so and closes; what it said is lost after a write that failed.
             self._take_waiting()
         view = memoryview(data)
         while view:
