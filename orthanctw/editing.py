@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredLock
 
 from orthanctw.dicom.editing.editor import EditedObject, Editor
-from orthanctw.dicom.editing.modification import PATIENT_ID, SOP_INSTANCE_UID, Modification
+from orthanctw.dicom.editing.modification import IDENTIFIERS, PATIENT_ID, SOP_INSTANCE_UID, Modification
 from orthanctw.dicom.maintags import MainTags
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadRequest, OrthancError, ServiceUnavailable, UnknownResource
@@ -24,6 +24,8 @@ from orthanctw.sending import outgoing_of
 
 #: Global property: how many anonymised patients have got a name.
 ANONYMIZATION_SEQUENCE: Final = 3
+#: Instances that are read at once.
+_BATCH: Final = 500
 _PARENTS: Final = (ResourceLevel.PATIENT, ResourceLevel.STUDY, ResourceLevel.SERIES)
 
 
@@ -96,17 +98,51 @@ class Editing:
         return list(found)
 
     async def check(
-        self, modification: Modification, resources: Sequence[tuple[ResourceLevel, str]], count: int
+        self,
+        modification: Modification,
+        resources: Sequence[tuple[ResourceLevel, str]],
+        instances: Sequence[str],
     ) -> None:
-        """Raise BadRequest for what would lose some of `count` objects, or say contradictory things of a patient."""
-        if count > 1 and modification.replaces(SOP_INSTANCE_UID):
-            raise BadRequest("Several instances cannot have one SOPInstanceUID")
+        """Raise BadRequest for what would lose objects, or say contradictory things of a patient."""
+        await self.check_distinct(modification, instances)
         if modification.level <= ResourceLevel.STUDY:
             modification.check_overwriting(overwrites=self._overwrites)
         if modification.level is ResourceLevel.STUDY and not modification.is_anonymization and self._has_patients:
             for level, public_id in resources:
                 if level is ResourceLevel.STUDY:
                     await self._check_patient(modification, public_id)
+
+    async def check_distinct(self, modification: Modification, instances: Sequence[str]) -> None:
+        """Raise BadRequest when results of two instances would be the same one: the second would replace the first.
+
+        Instances differ in their identifiers, and so do those that become new ones: only the same replacement for
+        several can make them equal.
+        """
+        replaced = [level for level, tag in IDENTIFIERS.items() if modification.replaces(tag)]
+        if not replaced or len(instances) < 2:
+            return
+        if ResourceLevel.INSTANCE in replaced:
+            raise BadRequest("Several instances cannot have one SOPInstanceUID")
+        identifiers = await self._of_same_uid(instances)
+        for level in _PARENTS:
+            if level not in replaced and identifiers:
+                parents: Mapping[str, Resource]
+                parents = await self._index.ancestors(ResourceLevel.INSTANCE, tuple(identifiers), level)
+                for public_id, parent in parents.items():
+                    identifiers[public_id].append(parent.main_tags.get(IDENTIFIERS[level], ""))
+        if len(set(map(tuple, identifiers.values()))) < len(identifiers):
+            raise BadRequest("Two instances would become the same one")
+
+    async def _of_same_uid(self, instances: Sequence[str]) -> dict[str, list[str]]:
+        """The SOPInstanceUID of those that share theirs with others, in a list."""
+        found: dict[str, list[str]] = {}
+        for start in range(0, len(instances), _BATCH):
+            batch: Sequence[Resource]
+            batch = await self._index.resources(ResourceLevel.INSTANCE, instances[start : start + _BATCH])
+            for resource in batch:
+                uid = resource.main_tags.get(SOP_INSTANCE_UID, "")
+                found.setdefault(uid, []).append(resource.public_id)
+        return {public_id: [uid] for uid, shared in found.items() if len(shared) > 1 for public_id in shared}
 
     async def _check_patient(self, modification: Modification, study: str) -> None:
         """Other studies of the patient must say of the patient what this one will say."""

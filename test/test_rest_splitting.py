@@ -125,6 +125,20 @@ class MergeTests(EditingCase):
             tags = await self.client.json(f"/instances/{instance['ID']}/simplified-tags")
             self.assertNotIn("PatientSex", tags)
 
+    async def test_doubles(self) -> None:
+        """Two objects with the same UIDs, of two patients, do not become one in a study."""
+        twins = [await self.client.store(dicom_object(patient, "1.2.9", "1.2.9.1", "1.2.9.1.1")) for patient in "AB"]
+        body = {"Resources": [twin["ParentStudy"] for twin in twins]}
+        self.assertError(await self.client.post(self.path(), body), 400, 8)
+        many = {"Resources": [twin["ID"] for twin in twins], "Replace": {"PatientID": "C"}, "Force": True}
+        self.assertError(await self.client.post("/tools/bulk-modify", many), 400, 8)
+        self.assertEqual(await self.client.json("/jobs"), [])
+        self.assertEqual((await self.made("/tools/bulk-anonymize", {**body}))["InstancesCount"], 2)
+        self.assertEqual(len(await self.client.json("/instances")), 8)
+        for twin in twins:
+            await self.made(self.path(), {"Resources": [twin["ParentStudy"]]})
+        self.assertEqual(len(await self.instances("studies", self.ids()["studies"])), 5)
+
     async def test_refusals(self) -> None:
         """Bad bodies, unknown resources, patients, and what is in the study already."""
         ids, other = self.ids(), self.ids(3)

@@ -168,7 +168,7 @@ class EditingRoutes:
     ) -> Reply:
         """Submit a job; `shown` is the level of the one resource that it is about, None for a list."""
         instances = await self._editing.instances(resources)
-        await self._editing.check(modification, resources, len(instances))
+        await self._editing.check(modification, resources, instances)
         named = await self._editing.named(modification)
         parameters = editing_parameters(instances, named, resources, call.origin)
         return await self._submission.submit(MODIFICATION, {**parameters, "Level": shown}, body, synchronous=True)

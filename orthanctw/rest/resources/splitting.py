@@ -120,5 +120,6 @@ class SplittingRoutes:
         **target: str,
     ) -> Reply:
         instances = await self._editing.instances(resources)
+        await self._editing.check_distinct(modification, instances)
         parameters = editing_parameters(instances, modification, resources, call.origin)
         return await self._submission.submit(kind, {**parameters, **target}, body, synchronous=True)
