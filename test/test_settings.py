@@ -355,11 +355,22 @@ class StructureTests(SynchronousTestCase):
     def test_wrong_peer(self) -> None:
         """A peer with a user name but no password is refused."""
         self.assertIn("OrthancPeers.a: an array of the URL", self.problem(OrthancPeers={"a": ["http://h", "u"]}))
+        for field, value in (("Pkcs11", True), ("HttpHeaders", {"a b": "c"}), ("HttpHeaders", {"a": "b\nc"})):
+            problem = self.problem(OrthancPeers={"a": {"Url": "http://h", field: value}})
+            self.assertIn(f"OrthancPeers.a.{field}", problem)
+        self.assertIn("Pkcs11: smart cards", self.problem(Pkcs11={"Module": "m"}))
+
+    def test_proxy(self) -> None:
+        """A proxy has a host and a port, maybe credentials before them."""
+        for value in ("", "h:3128", "http://h:1", "http://u:p@h:1/", "u:p@[::1]:80"):
+            self.assertEqual(parsed(HttpProxy=value).network.http_proxy, value)
+        for value in ("h", "h:", "ftp://h:1", "h:1/x", "u:p@", "a b:1", "h:65536", "u:p#@h:1", "[x]:1"):
+            self.assertIn("HttpProxy: [user:password@]host:port is needed", self.problem(HttpProxy=value))
 
     def test_secrets_stay_out_of_texts(self) -> None:
         """Neither the text form of settings nor a problem shows a password."""
         peers = {"b": ["http://h", "u", "hush"]}
-        settings = parsed(RegisteredUsers={"u": "hush"}, OrthancPeers=peers, HttpProxy="hush")
+        settings = parsed(RegisteredUsers={"u": "hush"}, OrthancPeers=peers, HttpProxy="u:hush@h:1")
         self.assertNotIn("hush", repr(settings))
         self.assertNotIn("hush", self.problem(OrthancPeers={"b": ["http://h", "u", ["hush"]]}))
 

@@ -241,9 +241,11 @@ def object_of(
     return Kind(label, parse, "{}")
 
 
-#: ``[user:password@]host:port``, maybe behind ``http://``.
+_HOST: Final = r"(?:\[[0-9A-Fa-f:]+\]|[^\s/@:#?\[\]]+)"
+_PORT: Final = r"(?:[1-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+#: ``[user:password@]host:port``, maybe behind ``http://``; strange characters of credentials as in URLs.
 proxy: Final = matching(
-    "string", r"|(?:http://)?(?:[^\s/@]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s/@:]+):[0-9]{1,5}/?", "[user:password@]host:port"
+    "string", rf"|(?:http://)?(?:[^\s/@#?\[\]]*@)?{_HOST}:{_PORT}/?", "[user:password@]host:port"
 )
 paths: Final = list_of(path, "array of paths")
 texts: Final = list_of(text, "array of strings")
