@@ -146,6 +146,7 @@ class ReportTests(CommitmentCase):
         with pynetdicom_server([(MODEL, [EXPLICIT])], [(evt.EVT_N_EVENT_REPORT, event)]) as (port, _):
             await self.know(port, "PEER")
             self.assertEqual(await self.raw(dimse.N_ACTION_RQ, explicit("1.2.3", *pairs)), 0)
+            await self.until(lambda: told)
             await self.job("Success")
         report = decode_report(told[0], explicit=True)
         self.assertEqual((report.committed, report.failed), (pairs[:1], [(pair, 0x0112) for pair in pairs[1:]]))
@@ -294,6 +295,18 @@ class PermissionTests(CommitmentCase):
             await self.know(free_port(), "PEER", **fields)
             self.assertEqual(await self.raw(dimse.N_ACTION_RQ, request), action, fields)
             self.assertEqual(await self.raw(dimse.N_EVENT_REPORT_RQ, request), event, fields)
+
+    async def test_forbidden_meanwhile(self) -> None:
+        """A modality that is removed before its request is whole is refused, and nothing of the request is left."""
+        await self.know(free_port(), "PEER")
+        raw = await in_thread(RawCommitter, self.dicom_port)
+        with raw:
+            await in_thread(raw.send, data_pdus(1, n_command(dimse.N_ACTION_RQ), True))
+            await self.until(lambda: any(one._assembler._sink for one in self.server.dicom._connections))
+            await self.client.ask("DELETE", "/modalities/peer")
+            await in_thread(raw.send, data_pdus(1, explicit("1.2.3", FIRST), False))
+            response = await in_thread(raw.response)
+        self.assertEqual(response.number(dimse.STATUS), dimse.NOT_AUTHORIZED)
 
     async def test_other_services(self) -> None:
         """The context is for these two requests, and they have no other one."""

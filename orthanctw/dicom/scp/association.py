@@ -368,6 +368,8 @@ class Association:
             outcome = Outcome(status=DIMSE_CANNOT_UNDERSTAND, comment="Internal error")
         finally:
             self._current = None
+            if message.sink is not None:
+                message.sink.discard()
             self._measure(command.field, time.monotonic() - started)
         if outcome.status:
             log.info(

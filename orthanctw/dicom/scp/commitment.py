@@ -99,16 +99,12 @@ class CommitmentService:
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One request, or one report."""
-        try:
-            if exchange.command.field == dimse.N_ACTION_RQ:
-                await self._requested(exchange)
-            else:
-                check_event(exchange.command)
-                report = await self._decoded(exchange, decode_report)
-                await self._transactions.receive(report, exchange.carrier.calling_aet)
-        finally:
-            if exchange.sink is not None:
-                exchange.sink.discard()
+        if exchange.command.field == dimse.N_ACTION_RQ:
+            await self._requested(exchange)
+        else:
+            check_event(exchange.command)
+            report = await self._decoded(exchange, decode_report)
+            await self._transactions.receive(report, exchange.carrier.calling_aet)
         return Outcome()
 
     async def _requested(self, exchange: Exchange) -> None:
@@ -153,7 +149,8 @@ class Reporter:
     async def report(self, remote: Remote, report: CommitmentReport, calling_aet: str) -> None:
         """Tell of a transaction. Fails with an OrthancError of code NETWORK_PROTOCOL when that is not possible."""
         key = calling_aet, report.transaction_uid
-        carrier = next((carrier for carrier, asked in self._open.items() if key in asked), None)
+        able = (carrier for carrier, asked in self._open.items() if key in asked and not carrier.is_over)
+        carrier = next(able, None)
         try:
             await self._scu.report(remote, report)
         except OrthancError as e:
