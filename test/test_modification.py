@@ -305,6 +305,18 @@ class BrokenTests(SynchronousTestCase):
                 error = self.assertRaises(OrthancError, edited, data, made)
                 self.assertIs(error.code, ErrorCode.BAD_FILE_FORMAT)
 
+    def test_contradictions(self) -> None:
+        """What can be understood in several ways is not changed, lest something is lost."""
+        inner = element(0x00401001, "SH", "x")
+        for part in (
+            struct.pack("<HH2sH", 0xFFFE, 0xE00D, b"LO", 0) + element(0x00401001, "SH", "x"),
+            head(0x00400275, "SQ", 8 + len(inner) - 10) + item(inner) + element(0x00401002, "LO", "y"),
+        ):
+            data = dicom_file(part)
+            scan(data)
+            error = self.assertRaises(OrthancError, edited, data, modification({}))
+            self.assertIs(error.code, ErrorCode.BAD_FILE_FORMAT)
+
     def test_identifiers_are_missing(self) -> None:
         """An object without one of its identifiers is refused."""
         error = self.assertRaises(OrthancError, edited, meta() + element(0x00100020, "LO", "ID"), anonymization({}))

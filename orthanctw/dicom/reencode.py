@@ -88,7 +88,8 @@ class _Dataset:
         parts: list[bytes | memoryview] = []
         while position < end:
             head = read_head(self._data, position, self._source)
-            if head.tag == ITEM_END and (delimited or depth == 0):
+            # With a length, the scanner may have read on.
+            if head.tag == ITEM_END and not head.length and (delimited or depth == 0):
                 return parts, head.offset
             if head.tag >> 16 == ITEM >> 16:
                 raise BadFileFormat("a stray item or delimiter")
@@ -103,8 +104,10 @@ class _Dataset:
         new = [(tag, *change) for tag, change in sorted(changes.items(), reverse=True) if change is not None]
         while position < end:
             head = read_head(self._data, position, self._source)
-            if head.tag == ITEM_END:
+            if head.tag == ITEM_END and not head.length:
                 break
+            if head.tag >> 16 == ITEM >> 16:
+                raise BadFileFormat("a stray item or delimiter")
             while new and new[-1][0] <= head.tag:
                 parts += self._new(*new.pop())
             position = self._element(head, end, 0, [] if head.tag in changes else parts)

@@ -128,7 +128,7 @@ class _Edit:
         )
         decode = decoder(self.scanned.charset, self.default_encoding)[0]
         rules = (self.plan.rules, *self._own_source())
-        return rewriter.dataset(start, len(data), Scope(encoding, rules, new, decode))[0]
+        return rewriter.whole(start, Scope(encoding, rules, new, decode), self.scanned.by_tag.keys())
 
     def _own_source(self) -> tuple[Rules, ...]:
         """Lossy transcoding names the instance before it as the source; nothing is its own source, under a new name."""

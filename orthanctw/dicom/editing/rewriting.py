@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 
 import attrs
@@ -39,6 +39,8 @@ EncodeRules = Callable[[Rules, Encoding], Mapping[int, bytes]]
 #: Encodes text of a VR in the character set of the result.
 EncodeText = Callable[[str, str], bytes]
 _IMPLICIT: Final = Encoding(False)
+#: DataSetTrailingPadding (PS3.10 section 7.2).
+_PADDING: Final = 0xFFFCFFFC
 _UIDS: Final = frozenset(IDENTIFIERS.values()) - {PATIENT_ID}
 _NO_DEPTH: Final = "sequences are nested too deeply"
 
@@ -114,6 +116,18 @@ class Rewriter:
         self._encode_text = encode_text
         self._recodes = recodes
         self._default_encoding = default_encoding
+        self._found: set[int] = set()
+
+    def whole(self, position: int, scope: Scope, expected: Set[int]) -> Parts:
+        """The data set from a position on. `expected` are the tags that the scanner has found.
+
+        Raises BadFileFormat, struct.error; when there are others too: lengths that contradict each other can be
+        understood in several ways.
+        """
+        parts, _, _ = self.dataset(position, len(self._data), scope)
+        if self._found - {_PADDING} != expected - {_PADDING}:
+            raise BadFileFormat("lengths within the data set contradict each other")
+        return parts
 
     def dataset(self, position: int, end: int, scope: Scope) -> tuple[Parts, bool, int]:
         """The elements that lie between two positions, whether any has changed, and where what follows them begins.
@@ -128,10 +142,13 @@ class Rewriter:
         while position < end:
             head = read_head(data, position, encoding)
             if head.tag >> 16 == ITEM >> 16:
-                if head.tag != ITEM_END or not (scope.is_delimited or scope.depth == 0):
+                # With a length, the scanner may have read on.
+                if head.tag != ITEM_END or head.length or not (scope.is_delimited or scope.depth == 0):
                     raise BadFileFormat("a stray item or delimiter")
                 end, position = position, head.offset
                 break
+            if not scope.depth:
+                self._found.add(head.tag)
             while pending and pending[-1][0] <= head.tag:
                 parts += (data[run:position], pending.pop()[1])
                 run = position
@@ -343,7 +360,7 @@ class Rewriter:
                 continue
             while position < limit:
                 element = read_head(self._data, position, encoding)
-                if element.tag == ITEM_END:
+                if element.tag == ITEM_END and not element.length:
                     position = element.offset
                     break
                 position = self._end(element, limit, inner)
