@@ -159,6 +159,13 @@ class StrangeServerTests(ClientCase):
             port, _ = talkers(self, words)
             self.assertIn("does not speak HTTP", (await self.fails(f"http://127.0.0.1:{port}/")).details)
 
+    async def test_long_heads(self) -> None:
+        """Headers without end are not taken, however many; many are."""
+        port, _ = talkers(self, b"HTTP/1.1 200 OK\r\n", *[b"A: %s\r\n" % (b"x" * 1000)] * 200, b"\r\n", None)
+        self.assertEqual((await self.ask(f"http://127.0.0.1:{port}/")).status, 200)
+        port, _ = talkers(self, b"HTTP/1.1 200 OK\r\n", *[b"A: %s\r\n" % (b"x" * 1000)] * 300)
+        self.assertIn("head", (await self.fails(f"http://127.0.0.1:{port}/")).details)
+
     async def test_silence(self) -> None:
         """Nothing moves: before the answer, within its head or its body."""
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"

@@ -142,13 +142,14 @@ class _Exchange:
         self._seconds = options.timeout if request.timeout is None else request.timeout
         self._agent: OneRequest = OneRequest(connections)
         self._asked: Deferred[Any] | None = None
-        self._has_answer = False
         self._expired = False
 
     @property
     def may_repeat(self) -> bool:
         """Whether it failed because an old connection was closed meanwhile."""
-        return self._request.is_repeatable and self._agent.is_reused and not self._has_answer and not self._expired
+        agent = self._agent
+        has_begun = agent.has_answer or agent.has_long_head
+        return self._request.is_repeatable and agent.is_reused and not has_begun and not self._expired
 
     async def run(self) -> HttpAnswer:
         body = self._request.body
@@ -160,6 +161,8 @@ class _Exchange:
         except Exception as e:  # noqa: BLE001 - Twisted's client fails in many ways; `meaning` tells them apart
             if self._expired:
                 raise HttpFailure(f"No answer within {self._seconds:g} s", is_transient=True) from None
+            if self._agent.has_long_head:
+                raise HttpFailure("The head of the answer is too long") from None
             raise meaning(e) from None
         finally:
             watch.stop()
@@ -187,7 +190,7 @@ class _Exchange:
         if not has_body:
             producer.stopProducing()
         response = await self._asked
-        self._has_answer = True
+        self._agent.has_answer = True
         watch.moved()
         collector = Collector(self._request.maximum, watch.moved, self._agent.abort)
         response.deliverBody(collector)

@@ -25,6 +25,8 @@ _KEPT: Final = 16
 _IDLE: Final = 10
 #: Seconds that a connection may need to be made; the time limit of a request usually comes first.
 _CONNECT: Final = 120
+#: Bytes that may come before the head of an answer is complete.
+_LONGEST_HEAD: Final = 256 * 1024
 
 
 @implementer(IAgentEndpointFactory)
@@ -95,8 +97,12 @@ class OneRequest:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._connection: Any = None
+        self._head = 0
         #: Whether the connection has carried another request before.
         self.is_reused = False
+        #: Whether the head of the answer is there.
+        self.has_answer = False
+        self.has_long_head = False
 
     def request(
         self,
@@ -128,6 +134,19 @@ class OneRequest:
 
     def _connected(self, connection: Any) -> Any:
         self._connection = connection
+        receive = type(connection).dataReceived
+
+        def bounded(data: bytes) -> None:
+            # Twisted's client takes as many headers as there are.
+            if not self.has_answer:
+                self._head += len(data)
+                if self._head > _LONGEST_HEAD:
+                    self.has_long_head = True
+                    self.abort()
+                    return
+            receive(connection, data)
+
+        connection.dataReceived = bounded
         return connection
 
     def abort(self) -> bool:
