@@ -12,7 +12,7 @@ from test.servers import ServerProcess, ct_image, wait_until
 from test.storage_checks import DATABASE, check_agreement, files_below
 from test.test_disk_full import fill, small_disk
 
-_COUNT: Final = 300
+_COUNT: Final = 200
 #: Share of a job, in percent, that is done between two deaths at least.
 _STRIDE: Final = 30
 #: Pixels of a side of what fills a small disk.

@@ -238,6 +238,18 @@ class DeletedSourceTests(EditingJobCase):
         self.assertIn(deleted, job["ErrorDetails"])
         self.assertEqual(set(self.sources) - set(await self.client.json("/instances")), {deleted})
 
+    async def test_what_was_made(self) -> None:
+        """A failed job about many resources tells every one that it has made."""
+        gate = Gate(self, 3)
+        body = {"Asynchronous": True, "Resources": [self.study]}
+        record = self.record((await self.client.post("/tools/bulk-anonymize", body)).json()["ID"])
+        await self.delete_last(gate)
+        job = await self.end_of(record, "Failure")
+        told = [item["ID"] for item in job["Content"]["Resources"] if item["Type"] == "Instance"]
+        left = set(await self.client.json("/instances")) - set(self.sources)
+        self.assertEqual((len(told), set(told)), (len(left), left))
+        self.assertGreaterEqual(len(told), 3)
+
     async def test_permissive(self) -> None:
         """A permissive job goes on without it, and tells so."""
         gate = Gate(self, 3)

@@ -43,8 +43,10 @@ class EditingJob:
     Parameters are ``Instances``, ``Modification``, ``Key`` (by which identifiers always become the same new ones),
     ``Origin``, and what clients see. A position has in ``Next`` the number of instances that are done, all that were
     before them included; what was done after them is done again when the job goes on, and changes nothing. Of results
-    it has ``Made``: by new series the identifiers above it, and all those of the sources; and where
-    `lists_instances`, ``MadeInstances``, in parts. `at_once` is how many objects are worked on at the same time.
+    it has ``Made``: by new series the identifiers above it, and all those of the sources. Lists of instances are in
+    parts: ``Failed``, ``Overwritten``, and where `lists_instances`, ``MadeInstances``.
+
+    `at_once` is how many objects are worked on at the same time.
     """
 
     lists_instances = False
@@ -74,7 +76,7 @@ class EditingJob:
 
     def content(self, position: Position) -> Mapping[str, Any]:
         position = self._with_outcomes(position)
-        failed = position.get("Failed", ())
+        failed = _listed(position, "Failed")
         content: dict[str, Any] = {
             "Description": self._parameters.get("Description", "REST API"),
             "InstancesCount": len(self._instances),
@@ -94,8 +96,9 @@ class EditingJob:
 
     def _with_outcomes(self, position: Position) -> Position:
         """What there is already, although the position waits for something before it."""
+        place = position.get("Next", 0)
         for number, outcome in self._outcomes.items():
-            if isinstance(outcome, Made) and number >= position.get("Next", 0):
+            if isinstance(outcome, Made) and number >= place:
                 position = self._noted(position, number, outcome)
         return position
 
@@ -153,10 +156,13 @@ class EditingJob:
             await shield(running)
 
     async def _advance(self, position: Position) -> Position:
-        """The position after all that is done without a gap. Raises the failure that ends the job."""
+        """The position after all that is done without a gap. Raises a failure that ends the job, if it comes first."""
+        first = self._place
         while self._place in self._outcomes:
             outcome = self._outcomes[self._place]
             if isinstance(outcome, Failure) and not self._may_fail(outcome):
+                if self._place > first:
+                    break
                 # What else has been begun is told by the content of the job.
                 await self.end()
                 raise _naming(outcome, self._instances[self._place])
@@ -174,7 +180,7 @@ class EditingJob:
         source = self._instances[number]
         changed: dict[str, Any] = {**position, "Next": number + 1}
         if isinstance(outcome, Failure):
-            changed["Failed"] = [*position.get("Failed", ()), source]
+            changed["Failed"] = _appended(position.get("Failed", ()), source)
             return changed
         *parents, instance = outcome.ids
         made: Mapping[str, Sequence[str]] = position.get("Made", {})
@@ -182,7 +188,7 @@ class EditingJob:
             changed["Made"] = {**made, parents[-1]: [*parents[:-1], *outcome.sources[:-1]]}
         if instance in self._sources:
             # It has taken the place of a source, which must not be deleted.
-            changed["Overwritten"] = [*position.get("Overwritten", ()), instance]
+            changed["Overwritten"] = _appended(position.get("Overwritten", ()), instance)
         if self.lists_instances:
             changed["MadeInstances"] = _appended(position.get("MadeInstances", ()), instance)
         return changed
@@ -203,7 +209,7 @@ class EditingJob:
 
     async def _delete(self, position: Position) -> Step:
         place: int = position["Place"]
-        kept = {*position.get("Failed", ()), *position.get("Overwritten", ())}
+        kept = {*_listed(position, "Failed"), *_listed(position, "Overwritten")}
         doomed = self._instances[place : place + _DELETED]
         await self._editing.delete([public_id for public_id in doomed if public_id not in kept])
         place += _DELETED
@@ -244,6 +250,11 @@ def _naming(failure: Failure, instance: str) -> BaseException:
     return OrthancError(details, code=error.code, http_status=error.http_status, payload=error.payload)
 
 
+def _listed(position: Position, name: str) -> list[str]:
+    """A list of instances that a position has in parts."""
+    return [instance for part in position.get(name, ()) for instance in part]
+
+
 def _appended(parts: Sequence[Sequence[str]], instance: str) -> list[Sequence[str]]:
     if parts and len(parts[-1]) < _PART:
         return [*parts[:-1], [*parts[-1], instance]]
@@ -270,7 +281,7 @@ class ModificationJob(EditingJob):
             content["Transcode"] = self._modification.transfer_syntax
         made = list(self.made(position))
         if self._level is None:
-            instances = [instance for part in position.get("MadeInstances", ()) for instance in part]
+            instances = _listed(position, "MadeInstances")
             above = [(level, {item.ids[level - 1] for item in made}) for level in _ABOVE]
             content["Resources"] = [
                 _described(level, public_id)
