@@ -155,7 +155,7 @@ class EditorTests(TestCase):
         error = await self.assertFailure(
             Deferred.fromCoroutine(self.editor().edit(outgoing(dicom_file()), made, KEY)), OrthancError
         )
-        self.assertIs(error.code, ErrorCode.NOT_IMPLEMENTED)
+        self.assertEqual((error.code, error.http_status), (ErrorCode.NOT_IMPLEMENTED, 400))
 
     async def test_deidentification_key(self) -> None:
         """With a key of the server, every job anonymises alike; modifications are new ones in each job."""

@@ -128,7 +128,9 @@ class Editor:
             spools=True,
         )
         if transcoded is None:
-            raise OrthancError("An object cannot be had in this transfer syntax", code=ErrorCode.NOT_IMPLEMENTED)
+            raise OrthancError(
+                "An object cannot be had in this transfer syntax", code=ErrorCode.NOT_IMPLEMENTED, http_status=400
+            )
         return transcoded
 
     async def _edited(
