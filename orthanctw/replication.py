@@ -22,6 +22,8 @@ from orthanctw.threads import shield
 _SMALL: Final = 16 << 20
 _CHUNK: Final = 1 << 20
 _GZIP_LEVEL: Final = 1
+#: What would grow more than so many times is sent as it is: peers take it for a bomb (``InflateRatioLimit``).
+_LARGEST_RATIO: Final = 100
 #: Of zlib: a window of 32 KB in gzip's format.
 _GZIP_WINDOW: Final = 31
 
@@ -37,12 +39,13 @@ class Replication:
     async def send(self, peer: Peer, item: StoredObject, *, compress: bool, transfer_syntax: str = "") -> int:
         """Send one object, transcoded where that is wanted and possible; the bytes of its body."""
         async with self._source(item, transfer_syntax) as (size, body):
-            if not compress:
-                await self._client.store(peer, body, is_gzip=False)
-                return size
-            async with self._compressed(size, body) as (compressed_size, compressed):
-                await self._client.store(peer, compressed, is_gzip=True)
-                return compressed_size
+            if compress:
+                async with self._compressed(size, body) as (compressed_size, compressed):
+                    if compressed_size * _LARGEST_RATIO >= size:
+                        await self._client.store(peer, compressed, is_gzip=True)
+                        return compressed_size
+            await self._client.store(peer, body, is_gzip=False)
+            return size
 
     @asynccontextmanager
     async def _source(self, item: StoredObject, transfer_syntax: str) -> AsyncIterator[tuple[int, bytes | OpenBody]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,8 @@ class StoreTests(PeerCase):
 
     async def test_compression(self) -> None:
         """``Compress`` sends gzip, which Size counts; large objects go through a file that does not stay."""
-        large = dicom_object(NumberOfFrames="20", **{**pixels(1024, 1024), "PixelData": bytes(20 << 20)})
+        noise = os.urandom(1 << 20)
+        large = dicom_object(NumberOfFrames="20", **{**pixels(1024, 1024), "PixelData": noise + bytes(19 << 20)})
         for data in (dicom_object(sop="1.2.3"), large):
             instance = (await self.client.store(data))["ID"]
             answer = await self.client.post("/peers/peer/store", {"Resources": [instance], "Compress": True})
@@ -213,6 +215,12 @@ class StoreTests(PeerCase):
             self.assertEqual((answer.json()["Size"], answer.json()["Compress"]), (str(len(asked.body)), True))
             self.assertEqual(asked.headers["content-encoding"], "gzip")
             self.assertEqual(gzip.decompress(asked.body), data)
+        blank = dicom_object(sop="1.2.4", **{**pixels(1024, 1024), "PixelData": bytes(1 << 20)})
+        instance = (await self.client.store(blank))["ID"]
+        await self.client.post("/peers/peer/store", {"Resources": [instance], "Compress": True})
+        # Compressed, it would look like a bomb.
+        self.assertNotIn("content-encoding", self.peer.asked[-1].headers)
+        self.assertEqual(self.peer.asked[-1].body, blank)
         await self.stop()
         self.assertEqual([name for name in self.files() if "spool/" in name], [])
 
