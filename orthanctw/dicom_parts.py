@@ -116,6 +116,6 @@ def _services(parts: Parts) -> dict[str, Service]:
     services = {uid: by_command[command] for uid, command in QUERY_RETRIEVE.items()}
     del services[WORKLIST_FIND]
     if parts.worklists is not None:
-        services[WORKLIST_FIND] = WorklistService(parts.worklists, parts.default_encoding)
+        services[WORKLIST_FIND] = WorklistService(parts.worklists, parts.default_encoding, parts.identifiers)
     services[STORAGE_COMMITMENT] = parts.commitment.service()
     return services

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orthanctw.dicom.charset import DefaultEncoding
+from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
 from orthanctw.dicom.scp.find import character_sets_of, tell
 from orthanctw.worklists.service import Worklists
@@ -11,13 +12,16 @@ from orthanctw.worklists.service import Worklists
 class WorklistService:
     """Answers queries for worklists. `default_encoding` is that of queries that name none, and of answers."""
 
-    def __init__(self, worklists: Worklists, default_encoding: DefaultEncoding) -> None:
+    def __init__(self, worklists: Worklists, default_encoding: DefaultEncoding, identifiers: IdentifierLog) -> None:
         self._worklists = worklists
+        self._identifiers = identifiers
         self._default_encoding = default_encoding
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-FIND: a pending response for each match."""
         identifier = exchange.identifier(self._default_encoding.name)
         character_sets = character_sets_of(identifier, self._default_encoding)
-        matches = await self._worklists.find(identifier, exchange.carrier.calling_aet)
+        aet = exchange.carrier.calling_aet
+        self._identifiers.received("C-FIND of worklists", aet, exchange.carrier.address, identifier)
+        matches = await self._worklists.find(identifier, aet)
         return await tell(exchange, matches, character_sets)
