@@ -43,6 +43,7 @@ from orthanctw.jobs.kinds.retrieve import retrieve_kinds
 from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
 from orthanctw.jobs.kinds.store import store_kind
 from orthanctw.log import LogLevels
+from orthanctw.lua_parts import LuaParts
 from orthanctw.metrics import Metrics
 from orthanctw.metrics_parts import publish_metrics
 from orthanctw.modalities import Modalities
@@ -208,6 +209,7 @@ class Parts:
         self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
         self.commitment = CommitmentParts(self, self._reactor)
         self.jobs = self._build_jobs()
+        self.lua = LuaParts(self, self._reactor)
 
     def _build_peers(self) -> None:
         """What goes out over HTTP."""

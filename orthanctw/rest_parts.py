@@ -37,7 +37,6 @@ from orthanctw.rest.resources.images import ImageRoutes
 from orthanctw.rest.resources.jobs import JobRoutes
 from orthanctw.rest.resources.labels import LabelRoutes
 from orthanctw.rest.resources.metrics import MetricsRoutes
-from orthanctw.rest.resources.missing import MissingRoutes
 from orthanctw.rest.resources.modalities import ModalityRoutes
 from orthanctw.rest.resources.peers import PeerRoutes
 from orthanctw.rest.resources.plugins import PluginRoutes
@@ -106,7 +105,7 @@ def build_api(
         MetricsRoutes(parts.metrics, measurement(parts)),
         *editing_routes(parts, submission),
         *_network_routes(parts, submission, encoder),
-        MissingRoutes(),
+        parts.lua.routes(),
     ]
     if parts.worklists is not None:
         owners.append(WorklistRoutes(parts.worklists, parts.dictionary, encoder))

@@ -108,6 +108,8 @@ class Server(Parts):
             if self.housekeeping is not None:
                 self.housekeeping.start()
                 started.append(self.housekeeping.stop)
+            started.append(lambda: self.lua.engine.stop(self._reactor.seconds()))
+            await self.lua.engine.start()
             self._listen()
         except BaseException:
             for stop in reversed(started):
@@ -209,10 +211,12 @@ class Server(Parts):
             stopped: Deferred[None] | None = port.stopListening()
             if stopped is not None:
                 await stopped
+        deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
+        # Before the REST API refuses what scripts ask of it.
+        await self.lua.engine.stop(deadline)
         self.api.stopping = True
         self.reconstruction.stop()
         self.site.stop_idle()
-        deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
         # At once: a job that hangs must not take the time of associations.
         jobs_stopped = Deferred.fromCoroutine(self.jobs.stop(deadline))
         await self.dicom.stop(deadline)

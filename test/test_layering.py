@@ -89,6 +89,7 @@ LEVELS = {
     "orthanctw/parts": 6,
     "orthanctw/rest_parts": 6,
     "orthanctw/metrics_parts": 6,
+    "orthanctw/lua_parts": 6,
     "orthanctw/dicom_parts": 6,
     "orthanctw/commitment_parts": 6,
     "orthanctw/editing_parts": 6,

@@ -233,12 +233,12 @@ class Jobs:
 class Lua:
     """Lua scripts."""
 
-    lua_scripts: tuple[str, ...] = option("LuaScripts", paths, [], LATER, "Lua files to run at the start, in order")
+    lua_scripts: tuple[str, ...] = option("LuaScripts", paths, [], WORKS, "Lua files to run at the start, in order")
     lua_heart_beat_period: int = option(
         "LuaHeartBeatPeriod", seconds, 0, LATER, "Time between calls of `OnHeartBeat`; 0: never", sample=ADVANCED
     )
     execute_lua_enabled: bool = option(
-        "ExecuteLuaEnabled", boolean, False, LATER, "Allow `/tools/execute-script`", sample=ADVANCED
+        "ExecuteLuaEnabled", boolean, False, WORKS, "Allow `/tools/execute-script`", sample=ADVANCED
     )
     dicom_association_close_delay: int = option(
         "DicomAssociationCloseDelay",

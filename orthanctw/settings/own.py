@@ -159,6 +159,46 @@ class Orthanctw:
         "Time that one piece of work on an image may take before its process is ended, in s",
         sample=ADVANCED,
     )
+    lua_filter_timeout: int = option(
+        "LuaFilterTimeout",
+        _SOME_SECONDS,
+        10,
+        WORKS,
+        "Time that a Lua filter has to answer, in s; without an answer nothing is stored, sent or answered",
+        sample=ADVANCED,
+    )
+    lua_timeout: int = option(
+        "LuaTimeout",
+        _SOME_SECONDS,
+        60,
+        WORKS,
+        "Time that any other Lua callback or script may run, in s; what it waits for does not count",
+        sample=ADVANCED,
+    )
+    lua_wait_timeout: int = option(
+        "LuaWaitTimeout",
+        _SOME_SECONDS,
+        600,
+        WORKS,
+        "Time that Lua waits for one answer of the REST API or one program, in s",
+        sample=ADVANCED,
+    )
+    lua_memory_mb: int = option(
+        "LuaMemoryMB",
+        unsigned("MB 16..1048576", 16, 1048576),
+        256,
+        WORKS,
+        "Memory of all Lua scripts together",
+        sample=ADVANCED,
+    )
+    lua_rest_scripts_trusted: bool = option(
+        "LuaRestScriptsTrusted",
+        boolean,
+        False,
+        WORKS,
+        "Scripts of `/tools/execute-script` may use files, programs and modules, as those of `LuaScripts` may",
+        sample=ADVANCED,
+    )
     deidentification_key: str = option(
         "DeidentificationKey",
         text,

@@ -60,8 +60,8 @@ def known_names() -> tuple[str, ...]:
 class Settings:
     """The configuration: a section per group, values typed and in the unit that the option has.
 
-    `plugin_sections` are the sections of plugins as they are, and `worklists` is one of them, typed; `warnings` is what
-    the log should tell at the start.
+    `plugin_sections` are the sections of plugins as they are, and `worklists` is one of them, typed; `document` is what
+    they all were read from; `warnings` is what the log should tell at the start.
     """
 
     general: General = attrs.field(factory=General)
@@ -78,6 +78,7 @@ class Settings:
     orthanctw: Orthanctw = attrs.field(factory=Orthanctw)
     worklists: Worklists = attrs.field(factory=Worklists)
     plugin_sections: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False)
+    document: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -115,7 +116,11 @@ class Settings:
             if name not in BUILT_IN and not isinstance(plugins.get(name, {}), dict):
                 place(name).problem(f"an object is needed, not {described(plugins[name])}")
         usable = {field: value for field, value in values.items() if value is not None}
-        settings = cls(**usable, plugin_sections=MappingProxyType(plugins))  # type: ignore[arg-type]
+        settings = cls(
+            **usable,  # type: ignore[arg-type]
+            plugin_sections=MappingProxyType(plugins),
+            document=document,
+        )
         check(settings, document, top)
         if top.problems:
             raise ConfigurationError(top.problems)

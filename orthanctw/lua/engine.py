@@ -1,0 +1,221 @@
+"""The face of Lua to the server, in the reactor's thread: filters are asked, events told, scripts run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import OrthancError, ServiceUnavailable
+from orthanctw.lua.context import LuaContext
+from orthanctw.lua.functions import Functions
+from orthanctw.lua.values import LuaOptions, LuaServices
+from orthanctw.lua.worker import Frame, LuaWorker, Task
+from orthanctw.metrics import Metrics
+from orthanctw.threads import Bridge
+
+log = Logger(namespace="orthanctw.lua")
+_LEVELS: Final = ("Patient", "Study", "Series")
+#: Callbacks that are told of something; in those of the first kind, operations for later can be given.
+FOLLOWED: Final = frozenset(
+    (
+        "OnStoredInstance",
+        *(f"OnStable{level}" for level in _LEVELS),
+        *(f"On{event}{level}" for event in ("Deleted", "Updated") for level in (*_LEVELS, "Instance")),
+    )
+)
+EVENTS: Final = frozenset(
+    (*FOLLOWED, "Initialize", "Finalize", "OnJobSubmitted", "OnJobSuccess", "OnJobFailure", "OnHeartBeat")
+)
+#: Callbacks that decide.
+FILTERS: Final = frozenset(
+    (
+        "ReceivedInstanceFilter",
+        "ReceivedCStoreInstanceFilter",
+        "OutgoingCStoreInstanceFilter",
+        "IncomingHttpRequestFilter",
+        "IncomingFindRequestFilter",
+        "OutgoingFindRequestFilter",
+        "IncomingWorklistRequestFilter",
+    )
+)
+#: Those of them that answer yes or no.
+PREDICATES: Final = frozenset(
+    (
+        "ReceivedInstanceFilter",
+        "OutgoingCStoreInstanceFilter",
+        "IncomingHttpRequestFilter",
+    )
+)
+#: Makes the values of an event when its turn comes, in the reactor's thread; None drops the event.
+Values = Callable[[], Awaitable[Sequence[Any] | None]]
+
+
+class LuaEngine:
+    """All Lua of a server, on one thread that starts with `start`, if there is any Lua at all.
+
+    Parameters
+    ----------
+    reactor : any
+    services : LuaServices
+        What scripts can ask of the server.
+    """
+
+    def __init__(self, reactor: Any, services: LuaServices, options: LuaOptions, metrics: Metrics) -> None:
+        self._reactor = reactor
+        self._services = services
+        self._options = options
+        self._metrics = metrics
+        self._bridge = Bridge(reactor)
+        self._worker = LuaWorker(reactor, self._between)
+        self._context = LuaContext(
+            self._worker,
+            Functions(self._worker, services, options, self._bridge.begin),
+            options,
+            sorted(EVENTS | FILTERS),
+        )
+        self._is_running = False
+        self._durations = metrics.durations("orthanctw_lua_seconds", "Callbacks of Lua", ["callback"])
+        metrics.gauge("orthanctw_lua_waiting", lambda: self._worker.waiting)
+
+    @property
+    def executes(self) -> bool:
+        """``ExecuteLuaEnabled``."""
+        return self._options.executes
+
+    async def start(self) -> None:
+        """Run the configured scripts, in their order. ConfigurationError, naming script and line."""
+        if not self._options.is_used:
+            return
+        self._worker.start()
+        self._is_running = True
+        try:
+            await self._worker.post(Task(self._context.open)).done
+        except BaseException:
+            self._is_running = False
+            self._worker.end()
+            raise
+
+    async def stop(self, deadline: float) -> None:
+        """Tell what waits, then ``Finalize``; what has not ended at the reactor's time `deadline` is killed."""
+        if not self._is_running:
+            return
+        self.notify("Finalize")
+        self._is_running = False
+        ended = self._worker.post(Task(self._context.close)).done
+        late = self._reactor.callLater(max(0.0, deadline - self._reactor.seconds()), self._worker.abort)
+        try:
+            await ended
+        except ServiceUnavailable:
+            log.error("Lua: callbacks were given up, since the server stops")
+        finally:
+            if late.active():
+                late.cancel()
+            self._worker.end()
+            self._bridge.stop()
+
+    def has(self, name: str) -> bool:
+        """Whether scripts define a callback; a moment ago they may not have."""
+        return name in self._context.defined
+
+    def call_filter(self, name: str, *values: Any, deadline: float | None = None) -> Deferred[Any]:
+        """What a callback that decides answers, as JSON; None when there is none.
+
+        Numbers within tables are strings. Fails with ServiceUnavailable after `deadline` seconds (``LuaFilterTimeout``
+        when None) and while stopping, with LuaError when the callback fails, with LUA_BAD_OUTPUT when it does not
+        return one value, and with NOT_LUA_PREDICATE when that is no boolean and should be.
+        """
+        if not self._is_running:
+            return fail(ServiceUnavailable("Lua has stopped")) if self.has(name) else succeed(None)
+        seconds = self._options.answer if deadline is None else deadline
+        until = time.monotonic() + seconds
+        task = self._worker.post(Task(lambda: self._ask(name, values, until)), overtakes=True)
+        late = self._reactor.callLater(seconds, self._give_up, task, name, seconds)
+
+        def answered(result: Any) -> Any:
+            if late.active():
+                late.cancel()
+            return result
+
+        return task.done.addBoth(answered)
+
+    def notify(self, name: str, *values: Any, make: Values | None = None) -> None:
+        """Tell a callback, when those before have been told. An error is logged.
+
+        `make` makes further values when its turn comes.
+        """
+        if self._is_running and self.has(name):
+            self._metrics.add("orthanctw_lua_events_total")
+            self._worker.post(Task(lambda: self._tell(name, values, make))).done.addErrback(_log_failure, name)
+
+    def execute(self, source: bytes, *, is_nested: bool = False) -> Deferred[bytes]:
+        """Run code; what it prints. Fails with LuaError.
+
+        `is_nested`: on behalf of a script, which waits for it.
+        """
+        if not self._is_running:
+            return fail(ServiceUnavailable("Lua has stopped"))
+        return self._worker.post(Task(lambda: self._context.execute(source)), overtakes=is_nested).done
+
+    # In Lua's thread
+
+    def _between(self) -> None:
+        if self._is_running:
+            self._context.tidy()
+
+    def _ask(self, name: str, values: Sequence[Any], until: float) -> Any:
+        started = time.monotonic()
+        try:
+            results = self._context.call(name, values, until)
+        finally:
+            self._durations.observe(time.monotonic() - started, name)
+        if results is None:
+            return None
+        if len(results) != 1:
+            raise OrthancError(name, code=ErrorCode.LUA_BAD_OUTPUT)
+        if name in PREDICATES and not isinstance(results[0], bool):
+            raise OrthancError(name, code=ErrorCode.NOT_LUA_PREDICATE)
+        if results[0] is None:
+            raise OrthancError(name, code=ErrorCode.LUA_BAD_OUTPUT)
+        return results[0]
+
+    def _tell(self, name: str, values: Sequence[Any], make: Values | None) -> None:
+        further = () if make is None else self._wait(make)
+        if further is None:
+            return
+        started = time.monotonic()
+        try:
+            operations = self._context.tell(name, [*values, *further], is_followed=name in FOLLOWED)
+        finally:
+            self._durations.observe(time.monotonic() - started, name)
+        if operations:
+            self._wait(self._services.submit, operations)
+
+    def _wait(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """What the reactor answers; filters are served meanwhile."""
+        self._worker.enter(Frame(expires=math.inf))
+        try:
+            return self._worker.wait(self._bridge.begin(function, *arguments), self._options.wait)
+        finally:
+            self._worker.leave()
+
+    # In the reactor's thread
+
+    def _give_up(self, task: Task, name: str, seconds: float) -> None:
+        task.is_wanted = False
+        self._metrics.add("orthanctw_lua_late_answers_total")
+        if not task.done.called:
+            task.done.errback(ServiceUnavailable(f"The script gave no answer within {seconds:g} s ({name})"))
+
+
+def _log_failure(failure: Failure, name: str) -> None:
+    if failure.check(OrthancError) is None:
+        log.failure("Lua: {name} could not be called", failure, name=name)
+    else:
+        log.error("Lua: {name}: {reason}", name=name, reason=str(failure.value))

@@ -1,0 +1,267 @@
+"""The functions of scripts that the host carries out."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+import orjson
+from twisted.logger import Logger
+
+from orthanctw.errors import OrthancError
+from orthanctw.lua.conversion import ConversionError, Converter
+from orthanctw.lua.programs import Program
+from orthanctw.lua.values import LuaOptions, LuaServices, ScriptRequest
+from orthanctw.lua.worker import LuaWorker
+
+log = Logger(namespace="orthanctw.lua")
+#: Operations of one job at most.
+_MAXIMUM_OPERATIONS = 10_000
+
+
+class ScriptMistake(Exception):
+    """A function is used as it cannot be: an error in the script."""
+
+
+class Functions:
+    """Carries functions out by their names; arguments and results are Lua's.
+
+    Parameters
+    ----------
+    begin : callable
+        Has the reactor call a function of the services, and answers a future.
+    """
+
+    def __init__(
+        self,
+        worker: LuaWorker,
+        services: LuaServices,
+        options: LuaOptions,
+        begin: Callable[..., Future[Any]],
+    ) -> None:
+        self._worker = worker
+        self._services = services
+        self._options = options
+        self._begin = begin
+        #: Set by the context: each Lua runtime has its own.
+        self.converter: Converter
+        self._username = ""
+        self._password = ""
+        self._timeout = 0
+        self._functions: Mapping[str, Callable[..., Any]] = {
+            "print": self._print,
+            "append_operation": self._append_operation,
+            "run_program": self._run_program,
+            "ParseJson": self._parse_json,
+            "DumpJson": self._dump_json,
+            "HttpGet": self._http_get,
+            "HttpPost": self._http_post,
+            "HttpPut": self._http_put,
+            "HttpDelete": self._http_delete,
+            "SetHttpCredentials": self._set_http_credentials,
+            "SetHttpTimeout": self._set_http_timeout,
+            "RestApiGet": self._rest_get,
+            "RestApiPost": self._rest_post,
+            "RestApiPut": self._rest_put,
+            "RestApiDelete": self._rest_delete,
+            "GetOrthancConfiguration": self._configuration,
+            "SetStableStatus": self._set_stable_status,
+            "StoreKeyValue": self._store_key_value,
+            "GetKeyValue": self._get_key_value,
+            "DeleteKeyValue": self._delete_key_value,
+        }
+
+    def call(self, name: bytes, *arguments: Any) -> Any:
+        """For the sandbox: True and the results, or False and what is wrong. Never raises."""
+        title = name.decode()
+        try:
+            result = self._functions[title](*arguments)
+        except (ScriptMistake, ConversionError) as e:
+            return False, str(e).encode("utf-8", "replace")
+        except (OrthancError, _WrongArguments) as e:
+            log.error("Lua: {function}(): {reason}", function=title, reason=str(e))
+            result = None
+        except TypeError:
+            log.error("Lua: {function}(): wrong number of arguments", function=title)
+            result = None
+        except MemoryError:
+            return False, b"not enough memory"
+        except Exception:  # noqa: BLE001 - an exception in Lua would show the host to scripts
+            log.failure("Lua: {function}() has failed", function=title)
+            result = None
+        return (True, *result) if isinstance(result, tuple) else (True, result)
+
+    def _wait(self, what: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        try:
+            return self._worker.wait(self._begin(function, *arguments), self._options.wait)
+        except FutureTimeout:
+            raise OrthancError(f"{what}: no answer in time") from None
+
+    # Output and conversion
+
+    def _print(self, text: bytes) -> None:
+        shown = text.decode("utf-8", "replace")
+        log.warn("Lua says: {text}", text=shown)
+        frame = self._worker.frame
+        if frame.output is not None:
+            frame.printed += len(text) + 1
+            if frame.printed > self._options.memory:
+                raise ScriptMistake("too much output")
+            frame.output.append(text + b"\n")
+
+    def _parse_json(self, text: Any) -> Any:
+        try:
+            value = orjson.loads(_string(text))
+        except ValueError:
+            log.error("Lua: ParseJson(): the text is no JSON")
+            return None
+        return self.converter.to_lua(value)
+
+    def _dump_json(self, value: Any = None, keep_strings: Any = False) -> bytes:
+        converted = self.converter.to_json(value, keep_strings=keep_strings not in (None, False))
+        return orjson.dumps(converted)
+
+    def _configuration(self) -> Any:
+        return self.converter.to_lua(self._services.configuration)
+
+    def _append_operation(self, operation: Any) -> None:
+        operations = self._worker.frame.operations
+        if operations is None:
+            raise ScriptMistake(
+                "this is only possible in OnStoredInstance, OnStable..., OnDeleted... and OnUpdated..."
+            )
+        if len(operations) >= _MAXIMUM_OPERATIONS:
+            raise ScriptMistake("too many operations")
+        operations.append(self.converter.to_json(operation, keep_strings=False))
+
+    # HTTP
+
+    def _http(self, method: str, url: Any, body: Any, headers: Any) -> bytes:
+        request = ScriptRequest(
+            method=method,
+            uri=_text(url),
+            body=b"" if body is None else _string(body),
+            headers=self._headers(headers),
+            username=self._username,
+            password=self._password,
+            timeout=self._timeout,
+        )
+        answer: bytes = self._wait(f"{method} {request.uri}", self._services.http, request)
+        return answer
+
+    def _http_get(self, url: Any, headers: Any = None) -> bytes:
+        return self._http("GET", url, None, headers)
+
+    def _http_post(self, url: Any, body: Any = None, headers: Any = None) -> bytes:
+        return self._http("POST", url, body, headers)
+
+    def _http_put(self, url: Any, body: Any = None, headers: Any = None) -> bytes:
+        return self._http("PUT", url, body, headers)
+
+    def _http_delete(self, url: Any, headers: Any = None) -> bytes:
+        self._http("DELETE", url, None, headers)
+        return b"SUCCESS"
+
+    def _set_http_credentials(self, username: Any, password: Any) -> None:
+        self._username, self._password = _text(username), _text(password)
+
+    def _set_http_timeout(self, seconds: Any) -> None:
+        if not isinstance(seconds, int) or isinstance(seconds, bool) or not 0 <= seconds < 2**31:
+            raise _WrongArguments
+        self._timeout = seconds
+
+    # The REST API of this server
+
+    def _rest(self, method: str, uri: Any, body: Any, options: tuple[Any, ...]) -> bytes:
+        """`options` are the arguments after the body: whether it is built in, and headers."""
+        if len(options) > 2:
+            raise _WrongArguments
+        is_builtin = len(options) == 1 and options[0]
+        if not isinstance(is_builtin, bool):
+            raise _WrongArguments
+        request = ScriptRequest(
+            method=method,
+            uri=_text(uri),
+            body=body,
+            headers=self._headers(options[1] if len(options) == 2 else None),
+            is_builtin=is_builtin,
+        )
+        answer: bytes = self._wait(f"{method} {request.uri}", self._services.rest, request)
+        return answer
+
+    def _rest_get(self, uri: Any, *options: Any) -> bytes:
+        return self._rest("GET", uri, b"", options)
+
+    def _rest_post(self, uri: Any, body: Any, *options: Any) -> bytes:
+        return self._rest("POST", uri, _string(body), options)
+
+    def _rest_put(self, uri: Any, body: Any, *options: Any) -> bytes:
+        return self._rest("PUT", uri, _string(body), options)
+
+    def _rest_delete(self, uri: Any, *options: Any) -> bool:
+        self._rest("DELETE", uri, b"", options)
+        return True
+
+    def _headers(self, table: Any) -> dict[str, str]:
+        if table is None:
+            return {}
+        if isinstance(table, bool | int | float | bytes) or self.converter.type_of(table) != "table":
+            raise _WrongArguments
+        return {_text(name): _text(value) for name, value in table.items()}
+
+    # The index
+
+    def _set_stable_status(self, public_id: Any, stable: Any) -> bool:
+        if not isinstance(stable, bool):
+            raise _WrongArguments
+        changed: bool = self._wait("SetStableStatus", self._services.set_stable, _text(public_id), stable)
+        return changed
+
+    def _store_key_value(self, store: Any, key: Any, value: Any) -> Any:
+        self._wait("StoreKeyValue", self._services.store_value, _text(store), _text(key), _string(value))
+        return value
+
+    def _get_key_value(self, store: Any, key: Any) -> bytes | None:
+        value: bytes | None = self._wait("GetKeyValue", self._services.value, _text(store), _text(key))
+        return value
+
+    def _delete_key_value(self, store: Any, key: Any) -> Any:
+        self._wait("DeleteKeyValue", self._services.delete_value, _text(store), _text(key))
+        return key
+
+    # Programs
+
+    def _run_program(self, command: Any, text: Any, captures: Any) -> tuple[bytes, bool | None, bytes, int]:
+        program = Program(_string(command), _string(text), captures=captures, maximum=self._options.memory)
+        program.start()
+        try:
+            output, status = self._worker.wait(program.result, self._options.wait)
+        except FutureTimeout:
+            program.kill()
+            return b"", None, b"signal", int(signal.SIGKILL)
+        except OSError as e:
+            raise OrthancError(f"the program cannot be run: {e.strerror}") from e
+        if status < 0:
+            return output, None, b"signal", -status
+        return output, status == 0 or None, b"exit", status
+
+
+class _WrongArguments(Exception):
+    def __str__(self) -> str:
+        return "wrong arguments"
+
+
+def _string(value: Any) -> bytes:
+    """A string, or a number as Lua writes it."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (b"%d" if isinstance(value, int) else b"%.14g") % value
+    raise _WrongArguments
+
+
+def _text(value: Any) -> str:
+    return _string(value).decode("utf-8", "replace")

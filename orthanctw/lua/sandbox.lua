@@ -1,0 +1,361 @@
+-- What scripts see instead of Lua's own globals, and how they are run.
+--
+-- Arguments: functions of the host. None of them raises: an exception would show the host to the scripts. Memory is
+-- limited only while a script itself runs, since an allocation that fails in the host would end the process.
+
+local tick, is_killed, limit_on, limit_off, call_host, find_plain, pattern_source = ...
+
+-- The hook is called after so many instructions.
+local COUNT = 1000
+local KILLED = "the time limit is exceeded"
+local G = _G
+local error, type, select, tostring, rawget, rawlen = error, type, select, tostring, rawget, rawlen
+local pairs, next, pcall, xpcall, load = pairs, next, pcall, xpcall, load
+local getmetatable, setmetatable, rawset = debug.getmetatable, setmetatable, rawset
+local shown_metatable = G.getmetatable
+local sethook = debug.sethook
+local create, resume, status = coroutine.create, coroutine.resume, coroutine.status
+local open, searchpath, format, rep = io.open, package.searchpath, string.format, string.rep
+local table_pack, table_unpack, table_concat = table.pack, table.unpack, table.concat
+
+-- Running
+
+local function hook()
+  if tick() then error(KILLED, 0) end
+end
+
+-- A coroutine has a hook of its own, and none when nobody sets it.
+local function hooked(f)
+  local co = create(f)
+  sethook(co, hook, "", COUNT)
+  return co
+end
+
+local function finish(co, ok, ...)
+  limit_off()
+  if ok and status(co) == "suspended" then return false, "attempt to yield from outside a coroutine" end
+  return ok, ...
+end
+
+local function run(f, ...)
+  local co = hooked(f)
+  limit_on()
+  return finish(co, resume(co, ...))
+end
+
+-- What was killed stays so, whatever a script catches.
+local function checked(ok, ...)
+  if not ok and is_killed() then error(KILLED, 0) end
+  return ok, ...
+end
+
+function G.pcall(f, ...) return checked(pcall(f, ...)) end
+
+function G.xpcall(f, handler, ...)
+  return checked(xpcall(f, function(message)
+    if is_killed() then return message end
+    -- An error within the hook leaves no hook: the handler has its own.
+    local _, result = resume(hooked(handler), message)
+    return result
+  end, ...))
+end
+
+function G.coroutine.create(f)
+  if type(f) ~= "function" then return create(f) end
+  return hooked(f)
+end
+
+function G.coroutine.resume(co, ...) return checked(resume(co, ...)) end
+
+local function passed(ok, ...)
+  if ok then return ... end
+  local message = ...
+  error(message, type(message) == "string" and 3 or 0)
+end
+
+function G.coroutine.wrap(f)
+  local co = G.coroutine.create(f)
+  return function(...) return passed(checked(resume(co, ...))) end
+end
+
+-- Functions of the host
+
+local function back(ok, ...)
+  limit_on()
+  if ok then return ... end
+  if is_killed() then error(KILLED, 0) end
+  error((...), 0)
+end
+
+-- The function of the host that has this name.
+local function host(name)
+  return function(...)
+    limit_off()
+    return back(call_host(name, ...))
+  end
+end
+
+-- Metatables: finalizers run without a hook, and those of files and the host are not for scripts.
+
+function G.setmetatable(value, metatable)
+  if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
+    error("finalizers (__gc) are not available", 2)
+  end
+  return setmetatable(value, metatable)
+end
+
+for _, value in pairs({io.stdout, tick}) do getmetatable(value).__metatable = false end
+
+-- Functions that would go on for as long as an argument says, without the hook
+
+local function plain(name, list)
+  local metatable = type(list) == "table" and getmetatable(list)
+  if metatable and rawget(metatable, "__len") ~= nil then
+    error(format("bad argument #1 to '%s' (table without __len expected)", name), 3)
+  end
+end
+
+for _, name in pairs({"insert", "remove", "sort", "concat", "unpack"}) do
+  local original = G.table[name]
+  G.table[name] = function(list, ...)
+    plain(name, list)
+    return original(list, ...)
+  end
+end
+
+function G.table.move(from, first, last, target, to)
+  to = to or from
+  if target > last or target <= first or to ~= from then
+    for index = 0, last - first do to[target + index] = from[first + index] end
+  else
+    for index = last - first, 0, -1 do to[target + index] = from[first + index] end
+  end
+  return to
+end
+
+function G.string.rep(text, count, separator)
+  if text == "" and (separator == nil or separator == "") then return "" end
+  return rep(text, count, separator)
+end
+
+local original_string = {}
+for name, value in pairs(G.string) do original_string[name] = value end
+local function find_in_host(subject, pattern, init)
+  limit_off()
+  return back(find_plain(subject, pattern, init))
+end
+local make_patterns = load(pattern_source, "=string", "t")
+G.string.find, G.string.match, G.string.gmatch, G.string.gsub = make_patterns(original_string, find_in_host)
+G.string.dump = nil
+
+local collect = collectgarbage
+local COLLECTIONS = {collect = true, count = true, step = true}
+function G.collectgarbage(what, ...)
+  if what ~= nil and not COLLECTIONS[what] then error("bad argument #1 to 'collectgarbage' (not available)", 2) end
+  return collect(what, ...)
+end
+
+-- Code: text only, and for scripts of the REST API nothing from files
+
+local function loader(environment)
+  return function(chunk, name, mode, ...)
+    local own = environment
+    if select("#", ...) > 0 then own = (...) end
+    if name == nil and type(chunk) == "string" then name = chunk end
+    return load(chunk, name, "t", own)
+  end
+end
+
+G.load = loader(G)
+
+function G.loadfile(path, mode, ...)
+  local file, problem = open(path, "rb")
+  if not file then return nil, "cannot open " .. problem end
+  local text = file:read("a")
+  file:close()
+  if not text then return nil, "cannot read " .. path end
+  return G.load(text, "@" .. path, "t", ...)
+end
+local loadfile = G.loadfile
+
+function G.dofile(path)
+  local chunk, problem = loadfile(path)
+  if not chunk then error(problem, 0) end
+  return chunk()
+end
+
+package.loadlib, package.cpath = nil, ""
+package.searchers = {
+  package.searchers[1],
+  function(name)
+    local path, problem = searchpath(name, package.path)
+    if not path then return problem end
+    local chunk, wrong = loadfile(path)
+    if not chunk then error(format("error loading module '%s' from file '%s':\n\t%s", name, path, wrong), 0) end
+    return chunk, path
+  end,
+}
+
+-- `require` of the library keeps to the table of searchers that it was made with.
+local loaded = package.loaded
+function G.require(name)
+  if loaded[name] ~= nil then return loaded[name] end
+  local problems = {}
+  for _, searcher in ipairs(package.searchers) do
+    local chunk, extra = searcher(name)
+    if type(chunk) == "function" then
+      local value = chunk(name, extra)
+      if value ~= nil then loaded[name] = value end
+      if loaded[name] == nil then loaded[name] = true end
+      return loaded[name]
+    end
+    if type(chunk) == "string" then problems[#problems + 1] = chunk end
+  end
+  error(format("module '%s' not found:%s", name, original_string.gsub(table.concat(problems), "\n\t+", "\n\t")), 2)
+end
+
+for _, name in pairs({"debug", "python"}) do
+  G[name], loaded[name] = nil, nil
+end
+
+-- The programs and files of the system: for configured scripts
+
+G.os.exit, G.os.setlocale = nil, nil
+
+local run_program = host("run_program")
+function G.os.execute(command)
+  if command == nil then return true end
+  local _, ok, how, code = run_program(command, "", false)
+  return ok, how, code
+end
+
+local Pipe = {}
+Pipe.__index, Pipe.__name = Pipe, "FILE*"
+
+local function number_at(pipe)
+  local first, last = original_string.find(pipe.text, "^%s*[-+]?[%w.]+", pipe.at)
+  if not first then return nil end
+  pipe.at = last + 1
+  return tonumber(original_string.sub(pipe.text, first, last))
+end
+
+local function read_one(pipe, what)
+  what = type(what) == "string" and original_string.gsub(what, "^%*", "") or what
+  local kind = type(what) == "string" and original_string.sub(what, 1, 1) or what
+  local text, at = pipe.text, pipe.at
+  if kind == "n" then return number_at(pipe) end
+  if kind == "a" then
+    pipe.at = #text + 1
+    return original_string.sub(text, at)
+  end
+  if at > #text then return nil end
+  if type(kind) == "number" then
+    pipe.at = at + kind
+    return original_string.sub(text, at, at + kind - 1)
+  end
+  local stop = original_string.find(text, "\n", at, true) or #text + 1
+  pipe.at = stop + 1
+  return original_string.sub(text, at, kind == "L" and stop or stop - 1)
+end
+
+function Pipe:read(...)
+  local wanted, results = table_pack(...), {}
+  if wanted.n == 0 then wanted = {"l", n = 1} end
+  for index = 1, wanted.n do
+    results[index] = read_one(self, wanted[index])
+    if results[index] == nil then return table_unpack(results, 1, index) end
+  end
+  return table_unpack(results, 1, wanted.n)
+end
+
+function Pipe:lines(...)
+  local wanted = table_pack(...)
+  return function() return self:read(table_unpack(wanted, 1, wanted.n)) end
+end
+
+function Pipe:write(...)
+  for _, text in ipairs({...}) do self.written[#self.written + 1] = tostring(text) end
+  return self
+end
+
+function Pipe:close()
+  if self.command then
+    local _
+    _, self.ok, self.how, self.code = run_program(self.command, table.concat(self.written), false)
+    self.command = nil
+  end
+  return self.ok, self.how, self.code
+end
+
+function Pipe:flush() return self end
+function Pipe:setvbuf() return true end
+
+-- The program runs as a whole: when it is opened for reading, or when it is closed after writing.
+function G.io.popen(command, mode)
+  local pipe = setmetatable({at = 1, text = "", written = {}}, Pipe)
+  if mode == "w" then
+    pipe.command = command
+  else
+    pipe.text, pipe.ok, pipe.how, pipe.code = run_program(command, "", true)
+  end
+  return pipe
+end
+
+-- The globals of scripts that came by the REST API: those of all, without what reaches beyond the server. What they
+-- define is defined for all, but not in place of what is there at the start.
+
+local HIDDEN = {os = true, io = true, require = true, package = true, dofile = true, loadfile = true, CallSystem = true}
+
+local function restrict()
+  local restricted, kept = {}, {}
+  for name, value in pairs(G) do
+    kept[name] = true
+    if type(value) == "table" and not HIDDEN[name] and name ~= "_G" then
+      local copy = {}
+      for key, member in pairs(value) do copy[key] = member end
+      restricted[name] = copy
+    end
+  end
+  restricted._G, restricted.load = restricted, loader(restricted)
+  function restricted.getmetatable(value)
+    if type(value) == "string" then return {__index = restricted.string} end
+    return shown_metatable(value)
+  end
+  return setmetatable(restricted, {
+    __metatable = false,
+    __index = function(_, name)
+      if not HIDDEN[name] then return G[name] end
+      return nil
+    end,
+    __newindex = function(own, name, value)
+      if HIDDEN[name] or kept[name] then rawset(own, name, value) else G[name] = value end
+    end,
+    __pairs = function(own)
+      local all = {}
+      for name, value in next, G do
+        if not HIDDEN[name] then all[name] = value end
+      end
+      for name, value in next, own do all[name] = value end
+      return next, all, nil
+    end,
+  })
+end
+
+return {
+  run = run,
+  host = host,
+  globals = G,
+  restrict = restrict,
+  loader = load,
+  defined = function(names)
+    local found = {}
+    for _, name in next, names do
+      if type(rawget(G, name)) == "function" then found[#found + 1] = name end
+    end
+    return table_concat(found, " ")
+  end,
+  get = function(name)
+    local value = rawget(G, name)
+    return type(value) == "function" and value or nil
+  end,
+}

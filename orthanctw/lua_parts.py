@@ -1,0 +1,105 @@
+"""Composition of Lua over the parts of a server (level 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from orthanctw.errors import BadRequest, NotImplementedHere, UnknownResource
+from orthanctw.httpclient import HttpFailure, HttpRequest
+from orthanctw.jobs.contract import JobRequest
+from orthanctw.jobs.kinds.sequence import SEQUENCE
+from orthanctw.lua import LuaEngine, LuaOptions, LuaServices, ScriptRequest
+from orthanctw.model import Origin, OriginKind, ResourceLevel
+from orthanctw.rest.resources.scripts import ScriptRoutes
+from orthanctw.rest.scripting import ScriptDispatcher
+
+if TYPE_CHECKING:
+    from orthanctw.parts import Parts
+
+_MEGABYTE: Final = 1024 * 1024
+
+
+class LuaParts:
+    """What scripts can ask of the parts of a server."""
+
+    def __init__(self, parts: Parts, reactor: Any) -> None:
+        self._parts = parts
+        settings, own = parts.settings, parts.settings.orthanctw
+        self._memory = own.lua_memory_mb * _MEGABYTE
+        self.engine = LuaEngine(
+            reactor,
+            LuaServices(
+                rest=self._rest,
+                http=self._http,
+                submit=self._submit,
+                set_stable=self._set_stable,
+                store_value=parts.index.store_value,
+                value=parts.index.value,
+                delete_value=parts.index.delete_value,
+                configuration=settings.document,
+            ),
+            LuaOptions(
+                scripts=settings.lua.lua_scripts,
+                executes=settings.lua.execute_lua_enabled,
+                memory=self._memory,
+                compute=own.lua_timeout,
+                answer=own.lua_filter_timeout,
+                wait=own.lua_wait_timeout,
+                trusts_rest=own.lua_rest_scripts_trusted,
+            ),
+            parts.metrics,
+        )
+
+    def routes(self) -> ScriptRoutes:
+        """Those that run scripts."""
+        engine = self.engine
+        if not engine.executes:
+            return ScriptRoutes(None)
+        return ScriptRoutes(lambda source, is_nested: engine.execute(source, is_nested=is_nested))
+
+    async def _rest(self, request: ScriptRequest) -> bytes:
+        dispatcher = ScriptDispatcher(self._parts.api, Origin(kind=OriginKind.LUA), self._memory)
+        return await dispatcher.ask(request.method, request.uri, request.body, request.headers)
+
+    async def _http(self, request: ScriptRequest) -> bytes:
+        answer = await self._parts.http.request(
+            HttpRequest(
+                method=request.method,
+                url=request.uri,
+                headers=request.headers,
+                body=request.body,
+                username=request.username,
+                password=request.password,
+                timeout=request.timeout or None,
+                maximum=self._memory,
+                is_repeatable=request.method in ("GET", "PUT", "DELETE"),
+            )
+        )
+        if not answer.is_success:
+            raise HttpFailure(f"{request.method} is answered with {answer.status} {answer.reason}")
+        return answer.body
+
+    async def _set_stable(self, public_id: str, stable: bool) -> bool:
+        level = await self._parts.index.lookup_level(public_id)
+        if level is None:
+            raise UnknownResource(public_id)
+        if level is ResourceLevel.INSTANCE:
+            raise BadRequest("Instances are never unstable")
+        return self._parts.stability.set_stable(public_id, stable, level)
+
+    async def _submit(self, operations: Sequence[Mapping[str, Any]]) -> None:
+        """Have the operations that a callback has asked for carried out, one after the other, by one job."""
+        await self._parts.jobs.submit(
+            JobRequest(
+                kind=SEQUENCE,
+                parameters={"Operations": [_operation(item) for item in operations], "Description": "Lua"},
+            )
+        )
+
+
+def _operation(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An operation as the job has it. NotImplementedHere."""
+    if asked.get("Operation") != "delete":
+        raise NotImplementedHere(f"The operation {asked.get('Operation')} is not available")
+    return {"Type": "DeleteResource", "ID": str(asked.get("Resource"))}
