@@ -14,7 +14,7 @@ from orthanctw.model import ResourceLevel
 from test.rest_samples import dicom_object, pixels
 
 #: Methods of what is not built, which are answered 501.
-MISSING: Final = frozenset({"post_tools_execute_script"})
+MISSING: Final[frozenset[str]] = frozenset()
 #: Methods of pyorthanc that no Orthanc answers well, with the status: paths that do not exist, and a forgotten body.
 MISTAKEN: Final = {"get_tools_generate_uid": 404, "post_tools_invalid_ate_tags": 404, "put_patients_id_protected": 400}
 #: They end the server, and come last.
@@ -46,7 +46,7 @@ class Tour:
     Parameters
     ----------
     url : str
-        Of the server, which has a DICOM server with worklists, and may export files.
+        Of the server, which has a DICOM server with worklists, and may export files and run scripts.
     folder : str
         Where it may export to.
     """
@@ -319,6 +319,7 @@ _SPECIAL: Final[Mapping[str, Callable[[Tour], Arguments]]] = {
     "post_tools_count_resources": _plain(json={"Level": "Study", "Query": {}}),
     "post_tools_create_dicom": _plain(json={"Tags": {"PatientName": "MADE"}}),
     "post_tools_dicom_echo": lambda tour: Arguments((), {"json": tour.modality()}),
+    "post_tools_execute_script": _plain(data="print(42)"),
     "post_tools_find": _plain(json={"Level": "Study", "Query": {"PatientID": "P1"}}),
     "post_tools_lookup": _plain(data="P1"),
     "put_tools_accepted_transfer_syntaxes": _plain(json=["1.2.840.10008.1.*"]),

@@ -143,6 +143,8 @@ TESTS: Final = {
     "MediaArchiveSize": "test_rest_archives.JobTests.test_what_is_kept",
     "JobsEngineThreadsCount": "test_editing_jobs.OptionTests.test_more",
     # Lua
+    "LuaScripts": "test_lua_rest.StartTests.test_scripts",
+    "ExecuteLuaEnabled": "test_lua_rest.ExecuteTests.test_output",
     "DicomAssociationCloseDelay": f"{_MODALITIES}.AskingTests.test_association_close_delay",
     # Performance
     "MaximumStorageCacheSize": "test_caches.ServerTests.test_off",

@@ -39,6 +39,7 @@ _OPTIONS = {
     "DicomAlwaysAllowFindWorklist": True,
     "DicomAlwaysAllowGet": True,
     "DicomAlwaysAllowMove": True,
+    "ExecuteLuaEnabled": True,
     "RestApiWriteToFileSystemEnabled": True,
     "Worklists": {"Enable": True, "SaveInOrthancDatabase": True},
     "UserMetadata": {"mine": 1024},
