@@ -3,8 +3,8 @@
 Usage: python -m scripts.try_pyorthanc URL [FOLDER]
 
 The server's content changes: give it one of your own for this. It needs a DICOM server that answers everybody, with
-``DicomAlwaysAllow...``, worklists, ``ExecuteLuaEnabled`` and ``RestApiWriteToFileSystemEnabled``; FOLDER is where it may
-export a file to.
+``DicomAlwaysAllow...``, worklists, ``ExecuteLuaEnabled`` and ``RestApiWriteToFileSystemEnabled``; FOLDER is where it
+may export a file to.
 """
 
 from __future__ import annotations
