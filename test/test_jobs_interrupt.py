@@ -120,7 +120,7 @@ class PermissiveTest(SynchronousTestCase):
         """The end of the server is no failure of a peer: it is neither counted nor told, and the step is not done."""
         remote = remote_to_json(Remote(aet="A", host="h", port=1, local_aet="B", timeout=0))
         stopping: Any = _Stopping()
-        store = StoreJob(stopping, stopping, {"Remote": remote, "Instances": ["a", "b"]}, True)
+        store = StoreJob(stopping, stopping, stopping, {"Remote": remote, "Instances": ["a", "b"]}, True)
         queries = [{"0008,0052": "STUDY"}]
         move = RetrieveJob(stopping, STANDARD, {"Remote": remote, "Queries": queries, "TargetAet": "T"}, True)
         for job in (store, move):
