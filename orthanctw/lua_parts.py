@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from zope.interface import implementer
+
 from orthanctw.errors import BadRequest, NotImplementedHere, UnknownResource
 from orthanctw.httpclient import HttpFailure, HttpRequest
+from orthanctw.interfaces import IChangeListener, IJobListener
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.kinds.sequence import SEQUENCE
 from orthanctw.lua import LuaEngine, LuaOptions, LuaServices, ScriptRequest
-from orthanctw.model import Origin, OriginKind, ResourceLevel
+from orthanctw.model import Change, ChangeType, JobEvent, Origin, OriginKind, ResourceLevel
 from orthanctw.rest.resources.scripts import ScriptRoutes
 from orthanctw.rest.scripting import ScriptDispatcher
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from orthanctw.parts import Parts
 
 _MEGABYTE: Final = 1024 * 1024
+_UPDATES: Final = (ChangeType.UPDATED_ATTACHMENT, ChangeType.UPDATED_METADATA)
 
 
 class LuaParts:
@@ -50,6 +54,9 @@ class LuaParts:
             ),
             parts.metrics,
         )
+        telling = LuaTelling(self.engine, reactor)
+        parts.events.subscribe(telling)
+        parts.events.subscribe_to_jobs(telling)
 
     def routes(self) -> ScriptRoutes:
         """Those that run scripts."""
@@ -103,3 +110,33 @@ def _operation(asked: Mapping[str, Any]) -> Mapping[str, Any]:
     if asked.get("Operation") != "delete":
         raise NotImplementedHere(f"The operation {asked.get('Operation')} is not available")
     return {"Type": "DeleteResource", "ID": str(asked.get("Resource"))}
+
+
+@implementer(IChangeListener, IJobListener)
+class LuaTelling:
+    """Tells scripts of changes and jobs."""
+
+    def __init__(self, engine: LuaEngine, reactor: Any) -> None:
+        self._engine = engine
+        self._reactor = reactor
+        #: Deletions of this turn of the reactor.
+        self._deleted: list[Change] = []
+
+    def changed(self, change: Change) -> None:
+        if change.change_type is ChangeType.DELETED:
+            if not self._deleted:
+                self._reactor.callLater(0, self._flush)
+            self._deleted.append(change)
+        elif change.change_type in _UPDATES:
+            self._flush()
+            self._engine.notify(f"OnUpdated{change.level.title}", change.public_id)
+
+    def _flush(self) -> None:
+        # What one deletion has removed comes children first; scripts are told of parents first.
+        for change in sorted(self._deleted, key=lambda change: change.level):
+            self._engine.notify(f"OnDeleted{change.level.title}", change.public_id)
+        self._deleted.clear()
+
+    def job_changed(self, event: JobEvent) -> None:
+        self._flush()
+        self._engine.notify(f"On{event.event_type.value}", event.job_id)

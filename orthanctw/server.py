@@ -111,6 +111,7 @@ class Server(Parts):
             started.append(lambda: self.lua.engine.stop(self._reactor.seconds()))
             await self.lua.engine.start()
             self._listen()
+            self.lua.engine.notify("Initialize")
         except BaseException:
             for stop in reversed(started):
                 await stop()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from orthanctw.errors import ConfigurationError
+from orthanctw.model import JobState
 from test.rest_samples import NOBODY, RestCase, dicom_object
 
 SCRIPTS = "/tools/execute-script"
@@ -87,6 +88,50 @@ class ExecuteTests(RestCase):
         await self.run_script("StoreKeyValue('s', 'k', 'a\\0b')")
         await self.restart()
         self.assertEqual(await self.run_script("print(#GetKeyValue('s', 'k'), GetKeyValue('s', 'l'))"), "3, nil\n")
+
+
+class EventTests(RestCase):
+    """What scripts are told."""
+
+    async def test_events(self) -> None:
+        """Scripts are told of the start, of jobs, of changed metadata and of what is deleted, from the top."""
+        names = [f"OnDeleted{level}" for level in ("Patient", "Study", "Series", "Instance")]
+        names += ["OnUpdatedInstance", "OnJobSubmitted", "OnJobSuccess", "Initialize"]
+        script = Path(self.mktemp()).absolute()
+        define = "function {0}(id) told[#told + 1] = '{0} ' .. tostring(id) end\n"
+        script.write_text("told = {}\n" + "".join(define.format(name) for name in names))
+        await self.restart(LuaScripts=[str(script)], ExecuteLuaEnabled=True)
+        stored = await self.client.store(dicom_object())
+        instance = stored["ID"]
+        await self.client.ask("PUT", f"/instances/{instance}/metadata/1024", "x")
+        job = await self.client.post(f"/studies/{stored['ParentStudy']}/archive", {"Asynchronous": True})
+        await self.until(lambda: self.server.jobs.count(JobState.SUCCESS))
+        await self.client.ask("DELETE", f"/instances/{instance}")
+        told = (await self.client.post(SCRIPTS, "for _, line in ipairs(told) do print(line) end")).text.split("\n")
+        self.assertEqual(
+            told,
+            [
+                "Initialize nil",
+                f"OnUpdatedInstance {instance}",
+                f"OnJobSubmitted {job.json()['ID']}",
+                f"OnJobSuccess {job.json()['ID']}",
+                f"OnDeletedPatient {stored['ParentPatient']}",
+                f"OnDeletedStudy {stored['ParentStudy']}",
+                f"OnDeletedSeries {stored['ParentSeries']}",
+                f"OnDeletedInstance {instance}",
+                "",
+            ],
+        )
+
+    async def test_deletion_asked_for(self) -> None:
+        """`Delete` in a callback deletes after it."""
+        script = Path(self.mktemp()).absolute()
+        script.write_text("function OnUpdatedInstance(id) Delete(id) end")
+        await self.restart(LuaScripts=[str(script)])
+        instance = (await self.client.store(dicom_object()))["ID"]
+        await self.client.ask("PUT", f"/instances/{instance}/metadata/1024", "x")
+        await self.until(lambda: self.server.jobs.count(JobState.SUCCESS))
+        self.assertEqual(await self.client.json("/instances"), [])
 
 
 class StartTests(RestCase):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 from twisted.logger import Logger
 
-from orthanctw.errors import ConfigurationError
+from orthanctw.errors import ConfigurationError, ServiceUnavailable
 from orthanctw.lua.conversion import ConversionError, Converter
 from orthanctw.lua.functions import Functions
 from orthanctw.lua.values import LuaError, LuaOptions
@@ -125,6 +125,8 @@ class LuaContext:
     def call(self, name: str, values: Sequence[Any], deadline: float) -> list[Any] | None:
         """Ask a callback; what it answers, as JSON, or None when there is none of this name. LuaError.
 
+        ServiceUnavailable when it is too slow.
+
         Parameters
         ----------
         deadline : float
@@ -186,7 +188,7 @@ class LuaContext:
             outcome = lua.run(function, *[lua.converter.to_lua(value) for value in values])
             ok, *results = outcome if isinstance(outcome, tuple) else (outcome,)
             if frame.is_killed:
-                raise LuaError(_KILLED)
+                raise LuaError(_KILLED) if frame.deadline is None else ServiceUnavailable("The script was too slow")
             if not ok:
                 raise LuaError(_message(results[0] if results else None))
             return [

@@ -141,6 +141,8 @@ class LuaEngine:
         def answered(result: Any) -> Any:
             if late.active():
                 late.cancel()
+            if isinstance(result, Failure) and result.check(ServiceUnavailable):
+                self._metrics.add("orthanctw_lua_late_answers_total")
             return result
 
         return task.done.addBoth(answered)
@@ -209,7 +211,6 @@ class LuaEngine:
 
     def _give_up(self, task: Task, name: str, seconds: float) -> None:
         task.is_wanted = False
-        self._metrics.add("orthanctw_lua_late_answers_total")
         if not task.done.called:
             task.done.errback(ServiceUnavailable(f"The script gave no answer within {seconds:g} s ({name})"))
 

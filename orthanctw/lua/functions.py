@@ -98,7 +98,12 @@ class Functions:
         try:
             return self._worker.wait(self._begin(function, *arguments), self._options.wait)
         except FutureTimeout:
+            self._check_killed()
             raise OrthancError(f"{what}: no answer in time") from None
+
+    def _check_killed(self) -> None:
+        if self._worker.frame.is_killed:
+            raise ScriptMistake("the time limit is exceeded")
 
     # Output and conversion
 
@@ -241,6 +246,7 @@ class Functions:
             output, status = self._worker.wait(program.result, self._options.wait)
         except FutureTimeout:
             program.kill()
+            self._check_killed()
             return b"", None, b"signal", int(signal.SIGKILL)
         except OSError as e:
             raise OrthancError(f"the program cannot be run: {e.strerror}") from e

@@ -137,7 +137,7 @@ class LuaWorker:
     def wait(self, future: Future[Any], limit: float) -> Any:
         """The result of a future, or what it raises; filters are served meanwhile.
 
-        TimeoutError after `limit` seconds, or when the deadline of what waits comes first.
+        TimeoutError after `limit` seconds. What waits is killed when its deadline comes first.
         """
         future.add_done_callback(self._wake)
         frame, started = self.frame, time.monotonic()
@@ -154,6 +154,7 @@ class LuaWorker:
         if frame.deadline is None:
             frame.expires += time.monotonic() - started
         if not future.done():
+            frame.is_killed = frame.is_killed or self._aborts or frame.deadline is not None
             raise FutureTimeout
         return future.result()
 

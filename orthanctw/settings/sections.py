@@ -78,7 +78,7 @@ class Settings:
     orthanctw: Orthanctw = attrs.field(factory=Orthanctw)
     worklists: Worklists = attrs.field(factory=Worklists)
     plugin_sections: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False)
-    document: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False)
+    document: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False, eq=False)
     warnings: tuple[str, ...] = ()
 
     @property
