@@ -275,7 +275,6 @@ class LoadTests(SynchronousTestCase):
             settings.warnings,
             (
                 "Plugins: shared libraries cannot be loaded",
-                "DeidentifyLogsDicomVersion: has no effect yet",
                 "PythonScript: has no effect yet",
             ),
         )
