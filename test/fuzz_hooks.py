@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import uuid
 import zlib
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +18,15 @@ import schemathesis
 
 _RESOURCES: Final[dict[str, list[str]]] = json.loads(os.environ["FUZZ_RESOURCES"])
 _PORT: Final = int(os.environ["FUZZ_PORT"])
+#: A peer that does not speak HTTP.
+_URL: Final = f"http://127.0.0.1:{_PORT}/"
 #: Statuses of 500 and above with their OrthancStatus that a good server gives: failures of the other side of a DICOM
 #: association, and what is not built.
 _ALLOWED: Final = ((500, 9), (501, 2))
+#: Requests that copy resources, and which ones by number: those of the next level fall into none of these.
+_COPYING: Final = re.compile("/(modify|anonymize|bulk-modify|bulk-anonymize|merge|split)$")
+_COPIED: Final = {"series": 0, "studies": 1, "patients": 2}
+_MERGED: Final = 3
 #: Other parts of paths that mean something.
 _PARTS: Final = {
     "name": ("dicom", "ReceptionDate", "1024"),
@@ -40,7 +48,32 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
             known = _RESOURCES.get(case.path.split("/")[1], ()) if name == "id" else _PARTS.get(name, ())
             if known:
                 case.path_parameters[name] = known[number // 3 % len(known)]
-    case.body = _at_home(case.body, number)
+    case.body = _peer(case.body) if case.path.startswith("/peers") else _at_home(case.body, number)
+    if _COPYING.search(case.path):
+        _copy_little(case)
+
+
+def _copy_little(case: schemathesis.Case) -> None:
+    """Copies are made of resources that no copy falls into: else each request would double what the next one copies."""
+    kind, operation = case.path.split("/")[1], case.path.rpartition("/")[2]
+    number = _MERGED if operation in ("merge", "split") else _COPIED.get(kind)
+    if number is not None and case.path_parameters.get("id") in _RESOURCES[kind]:
+        case.path_parameters["id"] = _RESOURCES[kind][number]
+    if isinstance(case.body, dict):
+        # The originals stay for the other requests.
+        case.body["KeepSource"] = True
+        if case.path.endswith("/modify") and kind == "patients":
+            # A modified patient with the same identifier is the same patient.
+            case.body.update(Force=True, Replace={"PatientID": uuid.uuid5(uuid.NAMESPACE_OID, repr(case.body)).hex})
+        if "Resources" in case.body:
+            case.body["Resources"] = _RESOURCES["instances"][-1:]
+
+
+def _peer(body: Any) -> Any:
+    """A peer in either form, on this machine."""
+    if isinstance(body, dict) and isinstance(body.get("Url"), str):
+        return {**body, "Url": _URL}
+    return [_URL, *body[1:]] if isinstance(body, list) else body
 
 
 def _at_home(body: Any, number: int) -> Any:

@@ -57,7 +57,7 @@ class FuzzTests(SynchronousTestCase):
 
     def fill(self) -> dict[str, list[str]]:
         """Things to ask for: their names by the first part of their paths."""
-        for study, number in ((1, 1), (1, 2), (2, 1)):
+        for study, number in ((1, 1), (1, 2), (2, 1), (3, 1), (4, 1), (5, 1)):
             self.server.upload(ct_image(number, study=study, patient=f"P{study}"))
         names: dict[str, list[str]] = {
             level: self.server.get(f"/{level}") for level in ("patients", "studies", "series", "instances")

@@ -79,12 +79,14 @@ class IdentifierLog:
         return "".join(character if character.isprintable() else "?" for character in value[:_LONGEST])
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class _Shown:
-    """Becomes text only if it is logged."""
+    """Becomes text only if it is logged, and never shows more."""
 
     owner: IdentifierLog
     identifier: Elements
 
     def __str__(self) -> str:
         return "".join(f"\n{line}" for line in self.owner.lines(self.identifier))
+
+    __repr__ = __str__
