@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from orthanctw.errors import BadRequest, NotImplementedHere, UnknownResource
+from orthanctw.errors import BadRequest, ConfigurationError, NotImplementedHere, UnknownResource
 from orthanctw.httpclient import HttpFailure, HttpRequest
 from orthanctw.interfaces import IChangeListener, IJobListener
 from orthanctw.jobs.contract import JobRequest
@@ -20,7 +21,15 @@ from orthanctw.rest.scripting import ScriptDispatcher
 if TYPE_CHECKING:
     from orthanctw.parts import Parts
 
+log = Logger(namespace="orthanctw.lua")
 _MEGABYTE: Final = 1024 * 1024
+#: Callbacks of Orthanc that are not called.
+_FILTERS: Final = (
+    *("ReceivedInstanceFilter", "ReceivedCStoreInstanceFilter", "OutgoingCStoreInstanceFilter"),
+    *("IncomingHttpRequestFilter", "IncomingFindRequestFilter", "OutgoingFindRequestFilter"),
+    "IncomingWorklistRequestFilter",
+)
+_EVENTS: Final = ("OnStoredInstance", "OnStablePatient", "OnStableStudy", "OnStableSeries", "OnHeartBeat")
 _UPDATES: Final = (ChangeType.UPDATED_ATTACHMENT, ChangeType.UPDATED_METADATA)
 
 
@@ -57,6 +66,17 @@ class LuaParts:
         telling = LuaTelling(self.engine, reactor)
         parts.events.subscribe(telling)
         parts.events.subscribe_to_jobs(telling)
+
+    async def start(self) -> None:
+        """Run the configured scripts. ConfigurationError when one fails, or needs a filter that nobody would ask."""
+        await self.engine.start()
+        unknown = [name for name in _FILTERS if self.engine.has(name)]
+        if unknown:
+            raise ConfigurationError(
+                [f"LuaScripts: {name} is not asked yet; what it keeps out would come in" for name in unknown]
+            )
+        for name in filter(self.engine.has, _EVENTS):
+            log.warn("LuaScripts: {name} is defined, and is not called yet", name=name)
 
     def routes(self) -> ScriptRoutes:
         """Those that run scripts."""

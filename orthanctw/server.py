@@ -109,7 +109,7 @@ class Server(Parts):
                 self.housekeeping.start()
                 started.append(self.housekeeping.stop)
             started.append(lambda: self.lua.engine.stop(self._reactor.seconds()))
-            await self.lua.engine.start()
+            await self.lua.start()
             self._listen()
             self.lua.engine.notify("Initialize")
         except BaseException:
