@@ -1,7 +1,8 @@
 """What schemathesis does before and after each of its requests (see test_fuzz.py); it is loaded by its process.
 
 The environment tells it of the server: ``FUZZ_RESOURCES``, JSON of known names by the first part of paths;
-``FUZZ_PORT``, a DICOM port of this machine; ``FUZZ_OBJECT``, a DICOM file.
+``FUZZ_PORT``, a DICOM port of this machine; ``FUZZ_FREE_PORT``, one where nobody listens; ``FUZZ_OBJECT``, a DICOM
+file.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import schemathesis
 
 _RESOURCES: Final[dict[str, list[str]]] = json.loads(os.environ["FUZZ_RESOURCES"])
 _PORT: Final = int(os.environ["FUZZ_PORT"])
-#: A peer that does not speak HTTP.
-_URL: Final = f"http://127.0.0.1:{_PORT}/"
+#: A peer that is away.
+_URL: Final = f"http://127.0.0.1:{os.environ['FUZZ_FREE_PORT']}/"
 #: Statuses of 500 and above with their OrthancStatus that a good server gives: failures of the other side of a DICOM
 #: association, and what is not built.
 _ALLOWED: Final = ((500, 9), (501, 2))

@@ -25,7 +25,7 @@ _LEFT_OUT: Final = (
 #: No method but those of the document: DELETE of what is asked about among them.
 _CONFIGURATION: Final = "[phases.coverage]\nunexpected-methods = []\n"
 #: Each operation is asked for its boundaries, and so often at random.
-_EXAMPLES: Final = 12
+_EXAMPLES: Final = 8
 _QUERY: Final = {"Level": "Study", "Query": {"PatientID": "*"}}
 
 
@@ -49,6 +49,7 @@ class FuzzTests(SynchronousTestCase):
             "SCHEMATHESIS_HOOKS": "test.fuzz_hooks",
             "FUZZ_RESOURCES": json.dumps(self.names),
             "FUZZ_PORT": str(dicom),
+            "FUZZ_FREE_PORT": str(free_port()),
             "FUZZ_OBJECT": str(self.folder / "object.dcm"),
         }
         (self.folder / "object.dcm").write_bytes(ct_image(9, study=9))
