@@ -15,6 +15,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -253,6 +254,27 @@ class PatienceTest(DicomCase):
 
         self.assertEqual(await in_thread(peer), [0] * 8 + [pdus.PduType.RELEASE_RP])
 
+    def held_store(self) -> tuple[Deferred[None], Deferred[None]]:
+        """Have the next store wait: fires when it has begun, and is fired to let it go on."""
+        begun: Deferred[None] = Deferred()
+        going_on: Deferred[None] = Deferred()
+        store = self.server.ingest.store
+
+        async def held(*arguments: Any, **options: Any) -> Any:
+            begun.callback(None)
+            await going_on
+            return await store(*arguments, **options)
+
+        self.patch(self.server.ingest, "store", held)
+        return begun, going_on
+
+    async def stop_within(self, begun: Deferred[None], going_on: Deferred[None]) -> None:
+        """Stop the server while a store is held."""
+        await begun
+        stopping = Deferred.fromCoroutine(self.stop())
+        going_on.callback(None)
+        await stopping
+
     async def test_stop_while_a_store_runs(self) -> None:
         """A server that stops ends what it has begun, answers it, and aborts the rest."""
         raw = RawPeer(self.dicom_port)
@@ -262,11 +284,11 @@ class PatienceTest(DicomCase):
             self.addCleanup(peer.socket.close)
         await in_thread(raw.associate)
         await in_thread(idle.associate)
+        begun, going_on = self.held_store()
         await in_thread(
             raw.send, data_pdus(3, store_command(sop_instance(1)), True), data_pdus(3, data_set(1), False)
         )
-        await self.until(lambda: any(each.is_busy for each in self.server.dicom._connections))
-        await self.stop()
+        await self.stop_within(begun, going_on)
         self.assertEqual(raw.response().number(dimse.STATUS), 0)
         self.assertEqual([raw.pdu()[0], idle.pdu()[0], fresh.pdu()[0]], [ABORT, ABORT, 0])
         await self._start(self.SETTINGS)
@@ -280,9 +302,9 @@ class PatienceTest(DicomCase):
                 raw.associate()
                 raw.send(data_pdus(3, store_command(sop_instance(1)), True), data_pdus(3, data_set(1), False))
 
+        begun, going_on = self.held_store()
         await in_thread(peer)
-        await self.until(lambda: any(each.is_busy for each in self.server.dicom._connections))
-        await self.stop()
+        await self.stop_within(begun, going_on)
         await self._start(self.SETTINGS)
         self.assertEqual(len(await self.instances()), 1)
         self.assertEqual(len(self.files()), 1)
