@@ -20,7 +20,7 @@ from orthanctw.model import MetadataType, Origin, Resource, ResourceLevel, Store
 from orthanctw.reconstruction import Extent, Reconstruction
 from orthanctw.removal import Removal
 from orthanctw.retrieval import Retrieval, StoredObject
-from orthanctw.sending import outgoing_of
+from orthanctw.sending import outgoing_object
 
 #: Global property: how many anonymised patients have got a name.
 ANONYMIZATION_SEQUENCE: Final = 3
@@ -198,13 +198,7 @@ class Editing:
         UnknownResource when the object is deleted meanwhile.
         """
         try:
-            async with outgoing_of(
-                self._storage,
-                item.attachment,
-                sop_class_uid=item.sop_class_uid,
-                sop_instance_uid=item.sop_instance_uid,
-                transfer_syntax=item.transfer_syntax,
-            ) as source:
+            async with outgoing_object(self._storage, item) as source:
                 return await self._editor.edit(source, modification, key)
         except ServiceUnavailable:
             raise

@@ -14,7 +14,7 @@ from orthanctw.httpclient.values import OpenBody
 from orthanctw.interfaces import IBlockingReader, IReader, ISpool, IStorageArea, ITranscoder
 from orthanctw.peers import PeerClient
 from orthanctw.retrieval import StoredObject
-from orthanctw.sending import outgoing_of, temporary_reader
+from orthanctw.sending import outgoing_object, temporary_reader
 from orthanctw.settings import Peer
 from orthanctw.threads import shield
 
@@ -58,13 +58,7 @@ class Replication:
         if transfer_syntax in ("", item.transfer_syntax):
             yield item.attachment.size, stored
             return
-        async with outgoing_of(
-            self._storage,
-            item.attachment,
-            sop_class_uid=item.sop_class_uid,
-            sop_instance_uid=item.sop_instance_uid,
-            transfer_syntax=item.transfer_syntax,
-        ) as outgoing:
+        async with outgoing_object(self._storage, item) as outgoing:
             made = await self._transcoder.transcode(outgoing, (transfer_syntax,), allows_new_uid=True, spools=True)
             if made is None:
                 yield item.attachment.size, stored

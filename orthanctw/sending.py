@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -68,6 +68,17 @@ async def outgoing_of(
         inflating.addCallback(lambda _: spool.discard())
 
 
+def outgoing_object(storage: IStorageArea, item: StoredObject) -> AbstractAsyncContextManager[Outgoing]:
+    """`outgoing_of` an object."""
+    return outgoing_of(
+        storage,
+        item.attachment,
+        sop_class_uid=item.sop_class_uid,
+        sop_instance_uid=item.sop_instance_uid,
+        transfer_syntax=item.transfer_syntax,
+    )
+
+
 def _inflate(storage: IStorageArea, attachment: Attachment, spool: ISpool) -> None:
     reader = storage.reader_blocking(attachment)
     try:
@@ -105,13 +116,7 @@ class Sender:
         originator: Originator | None = None,
     ) -> int:
         """Send one object; the status, which is success or a warning. `contexts` are those of all that follow."""
-        async with outgoing_of(
-            self._storage,
-            item.attachment,
-            sop_class_uid=item.sop_class_uid,
-            sop_instance_uid=item.sop_instance_uid,
-            transfer_syntax=item.transfer_syntax,
-        ) as outgoing:
+        async with outgoing_object(self._storage, item) as outgoing:
             status: int = await self._scu.store(remote, outgoing, contexts, originator)
             return status
 

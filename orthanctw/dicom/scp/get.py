@@ -21,7 +21,7 @@ from orthanctw.interfaces import IStorageArea, ITranscoder
 from orthanctw.model import ResourceLevel
 from orthanctw.remote import Outgoing
 from orthanctw.retrieval import Retrieval, StoredObject
-from orthanctw.sending import outgoing_of
+from orthanctw.sending import outgoing_object
 
 log = Logger(namespace="orthanctw.dicom")
 #: Bytes of a file that are read at a time.
@@ -90,13 +90,7 @@ class GetService:
                 return await self._store(exchange, item, context_id, _FileData(reader.read).next)
             finally:
                 reader.close()
-        async with outgoing_of(
-            self._storage,
-            item.attachment,
-            sop_class_uid=item.sop_class_uid,
-            sop_instance_uid=item.sop_instance_uid,
-            transfer_syntax=item.transfer_syntax,
-        ) as outgoing:
+        async with outgoing_object(self._storage, item) as outgoing:
             transcoded: Outgoing | None = await self._transcoder.transcode(outgoing, (transfer_syntax,), spools=True)
         if transcoded is None:
             raise OrthancError("the peer does not take this transfer syntax")
