@@ -349,7 +349,14 @@ class Parts:
         self.shelf = Shelf(self.storage, options.media_archive_size)
         self.editing = build_editing(self)
         operations = Operations(
-            self.ingest, self.removal, self.index, self.names, self.attaching, self.editing, self.dictionary
+            self.ingest,
+            self.removal,
+            self.index,
+            self.names,
+            self.attaching,
+            self.editing,
+            self.dictionary,
+            self.storage.call,
         )
         return JobsEngine(
             self.index,

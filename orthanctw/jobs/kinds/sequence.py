@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 import orjson
+from twisted.internet.defer import Deferred
 
 from orthanctw.attaching import WRITABLE, Attaching
 from orthanctw.dicom.dictionary import Dictionary
@@ -53,7 +54,10 @@ class OperationKind:
 
 
 class Operations:
-    """What a sequence can do. Each may be done twice: a process can die before it has noted the first time."""
+    """What a sequence can do. Each may be done twice: a process can die before it has noted the first time.
+
+    `call` runs blocking work on a thread.
+    """
 
     def __init__(
         self,
@@ -64,7 +68,9 @@ class Operations:
         attaching: Attaching,
         editing: Editing,
         dictionary: Dictionary,
+        call: Callable[..., Deferred[Any]],
     ) -> None:
+        self._call = call
         self._editing = editing
         self._dictionary = dictionary
         self._ingest = ingest
@@ -81,7 +87,8 @@ class Operations:
 
     async def _store(self, operation: Operation, key: bytes) -> Mapping[str, Any]:
         try:
-            content = base64.b64decode(operation["Content"], validate=True)
+            # As long as a body may be: too long for the reactor.
+            content: bytes = await self._call(partial(base64.b64decode, operation["Content"], validate=True))
         except ValueError as e:
             raise BadFileFormat("Content is not base64") from e
         stored = await self._ingest.store(content, Origin(kind=OriginKind.REST_API))
