@@ -15,9 +15,10 @@ from orthanctw.archives.layout import Layout
 from orthanctw.archives.shelf import Shelf
 from orthanctw.archives.streaming import Stream
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import BadFileFormat, OrthancError
+from orthanctw.errors import OrthancError
 from orthanctw.interfaces import IReader, ISpool
 from orthanctw.jobs.contract import JobKind, Output, OutputFile, Parameters, Position, Step, StepResult
+from orthanctw.jobs.kinds.parameters import readable
 from orthanctw.threads import shield
 
 ARCHIVE: Final = "Archive"
@@ -154,10 +155,8 @@ def archive_kinds(archives: Archives, shelf: Shelf) -> tuple[JobKind, JobKind]:
     """The kinds of jobs that make archives: plain ones, and DICOM file-sets."""
 
     def make(parameters: Parameters, permissive: bool) -> ArchiveJob:
-        try:
+        with readable():
             return ArchiveJob(archives, shelf, parameters)
-        except (KeyError, TypeError, ValueError) as e:
-            raise BadFileFormat("The parameters of the job cannot be read") from e
 
     async def forget(position: Position) -> None:
         await shelf.drop(position.get("File", ""))

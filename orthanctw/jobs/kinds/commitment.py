@@ -12,8 +12,9 @@ from twisted.logger import Logger
 from orthanctw.commitment import BATCH, Inspection
 from orthanctw.dicom.commitment import CommitmentRequest
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import BadFileFormat, InexistentItem, OrthancError
+from orthanctw.errors import InexistentItem, OrthancError
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
+from orthanctw.jobs.kinds.parameters import readable
 from orthanctw.remote import CommitmentReport, FailureReason, Reference, Remote
 
 log = Logger(namespace="orthanctw.dicom")
@@ -142,9 +143,7 @@ def commitment_kind(services: CommitmentServices) -> JobKind:
     """The kind of jobs that checks objects and reports on them."""
 
     def make(parameters: Parameters, permissive: bool) -> CommitmentJob:
-        try:
+        with readable():
             return CommitmentJob(services, parameters)
-        except (KeyError, TypeError) as e:
-            raise BadFileFormat("The parameters of the job cannot be read") from e
 
     return JobKind(name=COMMITMENT, make=make, is_interruptible=True)

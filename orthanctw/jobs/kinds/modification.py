@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 
 from orthanctw.dicom.editing.modification import Modification
 from orthanctw.editing import Editing, Made, metadata_of
-from orthanctw.errors import BadFileFormat, OrthancError, ServiceUnavailable, UnknownResource
+from orthanctw.errors import OrthancError, ServiceUnavailable, UnknownResource
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
-from orthanctw.jobs.kinds.parameters import origin_from_json, origin_to_json
+from orthanctw.jobs.kinds.parameters import origin_from_json, origin_to_json, readable
 from orthanctw.model import MetadataType, Origin, ResourceLevel
 from orthanctw.retrieval import StoredObject
 from orthanctw.threads import shield
@@ -320,10 +320,8 @@ def editing_kind(name: str, make: Callable[[Parameters, bool], EditingJob]) -> J
     """A kind of jobs that change objects."""
 
     def checked(parameters: Parameters, permissive: bool) -> EditingJob:
-        try:
+        with readable():
             return make(parameters, permissive)
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise BadFileFormat("The parameters of the job cannot be read") from e
 
     return JobKind(name=name, make=checked)
 

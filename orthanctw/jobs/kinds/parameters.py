@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 
+from orthanctw.errors import BadFileFormat
 from orthanctw.jobs.contract import Parameters
 from orthanctw.model import Origin, OriginKind
 from orthanctw.remote import Originator, Remote
 from orthanctw.settings.structures import Manufacturer, RetrieveMethod
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """BadFileFormat when a job cannot be made of its parameters, which another version may have written."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise BadFileFormat("The parameters of the job cannot be read") from e
 
 
 def remote_to_json(remote: Remote) -> Mapping[str, Any]:

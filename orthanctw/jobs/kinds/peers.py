@@ -8,9 +8,10 @@ from typing import Any, Final
 import attrs
 from twisted.internet.defer import Deferred
 
-from orthanctw.errors import BadFileFormat, OrthancError, ServiceUnavailable, UnknownResource
+from orthanctw.errors import OrthancError, ServiceUnavailable, UnknownResource
 from orthanctw.httpclient import HttpFailure
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
+from orthanctw.jobs.kinds.parameters import readable
 from orthanctw.model import ResourceLevel
 from orthanctw.peers import parse_peer, short_peer
 from orthanctw.replication import Replication
@@ -152,9 +153,7 @@ def peer_store_kind(retrieval: Retrieval, replication: Replication, options: Pee
     """The kind of jobs that sends instances to peers."""
 
     def make(parameters: Parameters, permissive: bool) -> PeerStoreJob:
-        try:
+        with readable():
             return PeerStoreJob(retrieval, replication, options, parameters, permissive)
-        except (KeyError, TypeError, ValueError) as e:
-            raise BadFileFormat("The parameters of the job cannot be read") from e
 
     return JobKind(name=PEER_STORE, make=make, is_interruptible=True)

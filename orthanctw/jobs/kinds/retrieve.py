@@ -10,10 +10,10 @@ from orthanctw.dicom.dimse import SOME_SUB_OPERATIONS_FAILED, SUCCESS
 from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.scuqueries import parse_query
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import BadFileFormat, OrthancError, ServiceUnavailable
+from orthanctw.errors import OrthancError, ServiceUnavailable
 from orthanctw.interfaces import IDicomScu
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
-from orthanctw.jobs.kinds.parameters import remote_from_json
+from orthanctw.jobs.kinds.parameters import readable, remote_from_json
 from orthanctw.remote import RetrieveResult
 
 MOVE: Final = "DicomMoveScu"
@@ -128,10 +128,8 @@ def retrieve_kinds(scu: IDicomScu, dictionary: Dictionary) -> tuple[JobKind, Job
     """The kinds of jobs that retrieve: by C-MOVE, and by C-GET."""
 
     def make(parameters: Parameters, permissive: bool) -> RetrieveJob:
-        try:
+        with readable():
             return RetrieveJob(scu, dictionary, parameters, permissive)
-        except (KeyError, TypeError, ValueError) as e:
-            raise BadFileFormat("The parameters of the job cannot be read") from e
 
     return (
         JobKind(name=MOVE, make=make, is_interruptible=True),

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from orthanctw.commitment import Commitments, new_transaction_uid
-from orthanctw.errors import BadFileFormat, OrthancError, ServiceUnavailable, UnknownResource
+from orthanctw.errors import OrthancError, ServiceUnavailable, UnknownResource
 from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
-from orthanctw.jobs.kinds.parameters import originator_of, remote_from_json, remote_to_json
+from orthanctw.jobs.kinds.parameters import originator_of, readable, remote_from_json, remote_to_json
 from orthanctw.model import ResourceLevel
 from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import Retrieval, StoredObject
@@ -140,9 +140,7 @@ def store_kind(retrieval: Retrieval, sender: Sender, commitments: Commitments) -
     """The kind of jobs that sends instances."""
 
     def make(parameters: Parameters, permissive: bool) -> StoreJob:
-        try:
+        with readable():
             return StoreJob(retrieval, sender, commitments, parameters, permissive)
-        except (KeyError, TypeError, ValueError) as e:
-            raise BadFileFormat("The parameters of the job cannot be read") from e
 
     return JobKind(name=STORE, make=make, is_interruptible=True)
