@@ -13,7 +13,7 @@ from orthanctw.httpclient import HttpFailure, HttpRequest
 from orthanctw.interfaces import IChangeListener, IJobListener
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.kinds.sequence import SEQUENCE
-from orthanctw.lua import LuaEngine, LuaOptions, LuaServices, ScriptRequest
+from orthanctw.lua import FILTERS, LuaEngine, LuaOptions, LuaServices, ScriptRequest
 from orthanctw.model import Change, ChangeType, JobEvent, Origin, OriginKind, ResourceLevel
 from orthanctw.rest.resources.scripts import ScriptRoutes
 from orthanctw.rest.scripting import ScriptDispatcher
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 log = Logger(namespace="orthanctw.lua")
 _MEGABYTE: Final = 1024 * 1024
-#: Callbacks of Orthanc that are not called.
-_FILTERS: Final = (
-    *("ReceivedInstanceFilter", "ReceivedCStoreInstanceFilter", "OutgoingCStoreInstanceFilter"),
-    *("IncomingHttpRequestFilter", "IncomingFindRequestFilter", "OutgoingFindRequestFilter"),
-    "IncomingWorklistRequestFilter",
-)
+#: Events that scripts are not told of. No filter is asked.
 _EVENTS: Final = ("OnStoredInstance", "OnStablePatient", "OnStableStudy", "OnStableSeries", "OnHeartBeat")
 _UPDATES: Final = (ChangeType.UPDATED_ATTACHMENT, ChangeType.UPDATED_METADATA)
 
@@ -63,14 +58,15 @@ class LuaParts:
             ),
             parts.metrics,
         )
-        telling = LuaTelling(self.engine, reactor)
-        parts.events.subscribe(telling)
-        parts.events.subscribe_to_jobs(telling)
+        if self.engine.is_used:
+            telling = LuaTelling(self.engine, reactor)
+            parts.events.subscribe(telling)
+            parts.events.subscribe_to_jobs(telling)
 
     async def start(self) -> None:
         """Run the configured scripts. ConfigurationError when one fails, or needs a filter that nobody would ask."""
         await self.engine.start()
-        unknown = [name for name in _FILTERS if self.engine.has(name)]
+        unknown = [name for name in sorted(FILTERS) if self.engine.has(name)]
         if unknown:
             raise ConfigurationError(
                 [f"LuaScripts: {name} is not asked yet; what it keeps out would come in" for name in unknown]

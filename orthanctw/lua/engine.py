@@ -85,6 +85,11 @@ class LuaEngine:
         metrics.gauge("orthanctw_lua_waiting", lambda: self._worker.waiting)
 
     @property
+    def is_used(self) -> bool:
+        """Whether there is any Lua."""
+        return self._options.is_used
+
+    @property
     def executes(self) -> bool:
         """``ExecuteLuaEnabled``."""
         return self._options.executes
