@@ -14,6 +14,8 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from orthanctw.dicom.pixels.sink import Sink
+from orthanctw.errors import FullStorage
 from test.servers import Answer, ServerProcess, ct_image, shared_server
 from test.storage_checks import DATABASE, check_agreement, files_below
 from test.system_calls import Trace
@@ -45,6 +47,21 @@ def fill(folder: Path) -> Path:
         while True:
             file.write(bytes(4096))
     return filler
+
+
+class SinkTests(SynchronousTestCase):
+    """The result of a child process when there is no room."""
+
+    def test_buffered(self) -> None:
+        """Bytes that were still in a buffer are told of as the others, and leave no file."""
+        folder = Path(self.mktemp())
+        with small_disk(folder, "64k"):
+            fill(folder)
+            path = folder / "result"
+            with self.assertRaises(FullStorage), Sink(str(path), 0) as sink:
+                sink.write(b"some")
+                sink.content()
+            self.assertFalse(path.exists())
 
 
 class FullDiskTests(SynchronousTestCase):

@@ -44,10 +44,14 @@ class Sink:
         file, self._file = self._file, None
         if file is None:
             return
-        file.close()
-        if error is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
+        if error is None:
+            file.close()
+            return
+        # What a full disk has refused is still in the buffer: closing tries it again, and would tell that instead.
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
