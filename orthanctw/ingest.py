@@ -23,10 +23,11 @@ from orthanctw.dicom.header import encode
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
 from orthanctw.dicom.maintags import MainTags, search_tags
 from orthanctw.dicom.scanner import ScannedFile, scan
-from orthanctw.errors import DIMSE_DATA_SET_MISMATCH, BadFileFormat, ReadOnly
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import DIMSE_DATA_SET_MISMATCH, BadFileFormat, OrthancError, ReadOnly
 from orthanctw.events import EventBus
 from orthanctw.identifiers import hierarchy_ids
-from orthanctw.interfaces import IIndex, IIngestFilter, ISpool, IStorageArea
+from orthanctw.interfaces import IIndex, IIngestFilter, ISpool, IStorageArea, Received
 from orthanctw.metrics import Metrics
 from orthanctw.model import (
     Attachment,
@@ -198,7 +199,7 @@ class Ingest:
                 "The SOP class or instance differs from that of the request", dimse_status=DIMSE_DATA_SET_MISMATCH
             )
         source = _Source(origin, derivation)
-        if self._filters and not await self._accepted(scanned, ids, content, source):
+        if any(each.is_needed() for each in self._filters) and not await self._accepted(scanned, ids, content, source):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
         conversion = None if derivation.is_final else self._conversion
         if conversion is not None and conversion.concerns(scanned.transfer_syntax):
@@ -304,14 +305,25 @@ class Ingest:
         """Ask the filters, unless the object is stored already and will stay as it is."""
         if await self._stays(ids[3], source):
             return True
-        tags = form_of(
-            scanned.elements, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary), scanned
+        received = Received(
+            origin=source.origin,
+            tags=partial(self._simplified, scanned),
+            transfer_syntax=scanned.transfer_syntax,
+            has_pixel_data=scanned.pixels is not None,
+            size=len(content) if isinstance(content, bytes) else content.size,
+            content=_Content(content, self._storage),
         )
-        size = len(content) if isinstance(content, bytes) else content.size
         for each in self._filters:
-            if not await each.accepts(source.origin, tags, size):
+            if each.is_needed() and not await each.accepts(received):
                 return False
+        if source.origin.kind is OriginKind.DICOM_PROTOCOL:
+            for each in self._filters:
+                if each.is_needed():
+                    _check_status(await each.store_status(received))
         return True
+
+    def _simplified(self, scanned: ScannedFile) -> Mapping[str, object]:
+        return form_of(scanned.elements, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary), scanned)
 
     async def _stays(self, instance: str, source: _Source) -> bool:
         """Whether an instance is stored already, and will stay as it is."""
@@ -377,6 +389,27 @@ class Ingest:
         metadata[MetadataType.REMOTE_AET] = origin.remote_aet
         for kind, field in _ORIGIN_METADATA.get(origin.kind, ()):
             metadata[kind] = getattr(origin, field)
+
+
+def _check_status(status: int) -> None:
+    """Raises OrthancError with a DIMSE status that is none of success."""
+    if status:
+        raise OrthancError("A script has refused the object", code=ErrorCode.FORBIDDEN_ACCESS, dimse_status=status)
+
+
+@attrs.frozen
+class _Content:
+    """What has come in, for those who want to see all of it."""
+
+    content: bytes | ISpool
+    storage: IStorageArea
+
+    async def read(self) -> bytes:
+        content = self.content
+        if isinstance(content, bytes):
+            return content
+        data: bytes = await self.storage.call(lambda: bytes(content.map()))
+        return data
 
 
 def _ingested(status: StoreStatus, ids: tuple[str, str, str, str]) -> Ingested:

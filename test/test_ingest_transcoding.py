@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from pydicom import dcmread
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -29,7 +29,7 @@ from orthanctw.dicom.pixels.syntaxes import (
 from orthanctw.dicom.scanner import scan
 from orthanctw.errors import CannotWriteFile, ConfigurationError, FullStorage
 from orthanctw.identifiers import hierarchy_ids
-from orthanctw.model import Origin
+from orthanctw.interfaces import Received
 from test.dicom_case import DicomCase
 from test.dicom_files import DEFLATED, EXPLICIT, IMPLICIT
 from test.pixel_samples import coloured, frames, grey, image, wave
@@ -69,9 +69,12 @@ class _Filter:
         self.asked: list[tuple[Any, int]] = []
         self._answer = answer
 
-    def accepts(self, origin: Origin, tags: Mapping[str, object], data_size: int) -> Deferred[bool]:
-        self.asked.append((tags["PatientName"], data_size))
-        return succeed(self._answer)
+    def is_needed(self) -> bool:
+        return True
+
+    async def accepts(self, received: Received) -> bool:
+        self.asked.append((received.tags()["PatientName"], received.size))
+        return self._answer
 
 
 class TranscodingCase(DicomCase):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydicom import dcmread
 
+from orthanctw.interfaces import Received
 from test.rest_samples import NOBODY, SPOOL, RestCase, dicom_object, pixels
 
 TITLES = {"patients": "Patient", "studies": "Study", "series": "Series", "instances": "Instance"}
@@ -240,8 +241,11 @@ class BulkTests(EditingCase):
 class _Refusing:
     """A filter that takes nothing that is anonymised."""
 
-    async def accepts(self, origin: Any, tags: Mapping[str, Any], data_size: int) -> bool:
-        return not str(tags["PatientName"]).startswith("Anonymized")
+    def is_needed(self) -> bool:
+        return True
+
+    async def accepts(self, received: Received) -> bool:
+        return not str(received.tags()["PatientName"]).startswith("Anonymized")
 
 
 class OverwritingTests(EditingCase):

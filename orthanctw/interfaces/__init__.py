@@ -5,19 +5,34 @@ Every method that returns a `Deferred` may fail with an `orthanctw.errors.Orthan
 
 from __future__ import annotations
 
+from orthanctw.interfaces.hooks import (
+    FindPeer,
+    HttpQuestion,
+    IFindFilter,
+    IHttpFilter,
+    IIngestFilter,
+    IStoreFilter,
+    Received,
+)
 from orthanctw.interfaces.index import IIndex
-from orthanctw.interfaces.services import IChangeListener, IDicomScu, IIngestFilter, IJobListener, ITranscoder
+from orthanctw.interfaces.services import IChangeListener, IDicomScu, IJobListener, ITranscoder
 from orthanctw.interfaces.storage import IBlockingReader, IReader, ISpool, IStorageArea
 
 __all__ = [
+    "FindPeer",
+    "HttpQuestion",
     "IBlockingReader",
     "IChangeListener",
     "IDicomScu",
+    "IFindFilter",
+    "IHttpFilter",
     "IIndex",
     "IIngestFilter",
     "IJobListener",
     "IReader",
     "ISpool",
     "IStorageArea",
+    "IStoreFilter",
     "ITranscoder",
+    "Received",
 ]

@@ -1,26 +1,15 @@
-"""The contracts of filters, listeners, outgoing DICOM and transcoding."""
+"""The contracts of listeners, outgoing DICOM and transcoding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
-from orthanctw.model import (
-    Change,
-    JobEvent,
-    Origin,
-)
+from orthanctw.model import Change, JobEvent
 from orthanctw.remote import Originator, Outgoing, Remote, RetrieveResult
-
-
-class IIngestFilter(Interface):
-    """A hook that decides about a received object before it is stored."""
-
-    def accepts(origin: Origin, tags: Mapping[str, object], data_size: int) -> Deferred[bool]:
-        """False filters the object out. A failure means the same as no answer."""
 
 
 class IChangeListener(Interface):
