@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orthanctw.settings import OWN_SECTION, SECTIONS, Option, Orthanctw, State, Worklists, options_of
-from orthanctw.settings.plugin_sections import BUILT_IN, PLUGIN_OPTIONS, PLUGIN_SECTIONS
+from orthanctw.settings import OWN_SECTION, SECTIONS, Option, Orthanctw, PythonSection, State, Worklists, options_of
+from orthanctw.settings.plugin_sections import BUILT_IN, PLUGIN_SECTIONS
 from orthanctw.settings.structures import JobThreads, LogWarnings, Modality, Peer, Pkcs11
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -113,6 +113,7 @@ def document() -> str:
         lines += [f"### {name.capitalize()}", "", (section.__doc__ or "").strip(), "", *_table(section)]
     lines += [f"## The section `{OWN_SECTION}`", "", "Options that only this program has.", "", *_table(Orthanctw)]
     lines += ["## The section `Worklists`", "", "See [worklists.md](worklists.md).", "", *_table(Worklists)]
+    lines += ["## The section `Python`", "", "See [python.md](python.md).", "", *_table(PythonSection)]
     lines += ["## Structures", ""]
     for option, section, text in _STRUCTURES:
         lines += [f"### Entries of `{option}`", "", text, "", *_table(section, states=False)]
@@ -131,7 +132,7 @@ def document() -> str:
         "## Plugins",
         "",
         "The sections of these plugins are known and kept; none has an effect yet, which a warning tells: "
-        + ", ".join(f"`{name}`" for name in (*PLUGIN_SECTIONS, *PLUGIN_OPTIONS) if name not in BUILT_IN)
+        + ", ".join(f"`{name}`" for name in PLUGIN_SECTIONS if name not in BUILT_IN)
         + ".",
         "",
     ]

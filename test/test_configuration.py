@@ -273,10 +273,7 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(settings.storage.index_directory, "/var/lib/orthanc/db-v6")
         self.assertEqual(
             settings.warnings,
-            (
-                "Plugins: shared libraries cannot be loaded",
-                "PythonScript: has no effect yet",
-            ),
+            ("Plugins: shared libraries cannot be loaded",),
         )
 
     def test_mac_addresses(self) -> None:

@@ -34,6 +34,8 @@ FACTS: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "options.js
 DECLARED = {
     declared.name: (group, field, declared)
     for group, section in SECTIONS.items()
+    # Those of Python are a plugin's.
+    if group != "python"
     for field, declared in options_of(section)
 }
 #: What replaces the warning of the default that has no effect yet.
@@ -228,12 +230,12 @@ class ParseTests(SynchronousTestCase):
 
     def test_plugin_sections(self) -> None:
         """Sections of plugins are kept, and warned of unless they are empty or switched off."""
-        settings = parsed(DicomWeb={"Root": "/x/"}, Worklists={"Enable": False}, ServeFolders={}, PythonScript="a.py")
+        settings = parsed(DicomWeb={"Root": "/x/"}, Worklists={"Enable": False}, ServeFolders={})
         self.assertEqual(
             dict(settings.plugin_sections),
-            {"DicomWeb": {"Root": "/x/"}, "Worklists": {"Enable": False}, "ServeFolders": {}, "PythonScript": "a.py"},
+            {"DicomWeb": {"Root": "/x/"}, "Worklists": {"Enable": False}, "ServeFolders": {}},
         )
-        self.assertEqual(settings.warnings, ("DicomWeb: has no effect yet", "PythonScript: has no effect yet"))
+        self.assertEqual(settings.warnings, ("DicomWeb: has no effect yet",))
 
     def test_obsolete_spellings(self) -> None:
         """Obsolete spellings are read, and lose against the present one."""

@@ -3,6 +3,7 @@
 from orthanctw.settings.core import DecoderOrder, StorageAccess
 from orthanctw.settings.options import Option, Sample, State, options_of
 from orthanctw.settings.own import Orthanctw
+from orthanctw.settings.python import PythonSection
 from orthanctw.settings.run_options import LOG_CATEGORIES, RunOptions
 from orthanctw.settings.sections import OWN_SECTION, SECTIONS, Settings
 from orthanctw.settings.structures import (
@@ -26,6 +27,7 @@ __all__ = [
     "Option",
     "Orthanctw",
     "Peer",
+    "PythonSection",
     "RetrieveMethod",
     "RunOptions",
     "Sample",

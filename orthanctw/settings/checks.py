@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def check(settings: Settings, given: Mapping[str, object], place: Place) -> None
     _check_smart_card(settings, place)
     _check_reserved(settings, place)
     _check_worklists(settings, place)
+    _check_python(settings, place)
     _warn_without_effect(settings, given, place)
 
 
@@ -106,6 +108,20 @@ def _check_worklists(settings: Settings, place: Place) -> None:
         section.key("Directory").problem("missing, although worklists are not kept in the index")
     if worklists.delete_worklists_delay and worklists.directory:
         section.key("DeleteWorklistsDelay").warn("concerns worklists in the index only")
+
+
+def _check_python(settings: Settings, place: Place) -> None:
+    names: dict[str, str] = {}
+    for script in settings.python_scripts:
+        name, extension = os.path.splitext(os.path.basename(script))
+        where = place.key("PythonScript")
+        if extension != ".py":
+            where.problem(f"a script in Python ends in .py: {script}")
+        elif name == "orthanc":
+            where.problem(f"a script named orthanc.py would hide the module that it imports: {script}")
+        elif name in names:
+            where.problem(f"two scripts of the same name: {names[name]} and {script}")
+        names[name] = script
 
 
 def _warn_without_effect(settings: Settings, given: Mapping[str, object], place: Place) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from orthanctw.settings.kinds import boolean, list_of, seconds, text, unsigned
+from orthanctw.settings.kinds import boolean, list_of, path, paths, seconds, text, unsigned
 from orthanctw.settings.options import ADVANCED, WORKS, option
 
 #: More threads than this only cost memory.
@@ -197,6 +197,28 @@ class Orthanctw:
         False,
         WORKS,
         "Scripts of `/tools/execute-script` may use files, programs and modules, as those of `LuaScripts` may",
+        sample=ADVANCED,
+    )
+    python_scripts: tuple[str, ...] = option(
+        "PythonScripts", paths, [], WORKS, "Further scripts in Python, run in their order", sample=ADVANCED
+    )
+    python_virtual_environment: str = option(
+        "PythonVirtualEnvironment",
+        path,
+        "",
+        WORKS,
+        "Folder of a virtual environment whose packages Python scripts may import",
+        sample=ADVANCED,
+    )
+    python_threads: int = option(
+        "PythonThreads", _THREADS, 32, WORKS, "Requests that scripts in Python answer at once", sample=ADVANCED
+    )
+    python_filter_timeout: int = option(
+        "PythonFilterTimeout",
+        _SOME_SECONDS,
+        30,
+        WORKS,
+        "Time that a script in Python has to decide, in s; without an answer nothing is stored or answered",
         sample=ADVANCED,
     )
     deidentification_key: str = option(

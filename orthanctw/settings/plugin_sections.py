@@ -24,9 +24,7 @@ PLUGIN_SECTIONS: Final = (
     "Worklists",
 )
 #: Those of which the options do what they say.
-BUILT_IN: Final = frozenset({"Worklists"})
-#: Options of plugins outside any section.
-PLUGIN_OPTIONS: Final = ("PythonScript", "PythonVerbose")
+BUILT_IN: Final = frozenset({"Python", "Worklists"})
 
 
 def wanted(value: object) -> bool:

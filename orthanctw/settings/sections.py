@@ -17,7 +17,8 @@ from orthanctw.settings.core import Database, General, Jobs, Lua, Performance, S
 from orthanctw.settings.kinds import Place, described
 from orthanctw.settings.options import WORKS, names_of, object_kind, option, read_section, warn_unknown
 from orthanctw.settings.own import Orthanctw
-from orthanctw.settings.plugin_sections import BUILT_IN, PLUGIN_OPTIONS, PLUGIN_SECTIONS
+from orthanctw.settings.plugin_sections import BUILT_IN, PLUGIN_SECTIONS
+from orthanctw.settings.python import Python, PythonSection
 from orthanctw.settings.services import Dicom, Http, Network, Security
 from orthanctw.settings.worklists import Worklists
 
@@ -34,6 +35,7 @@ SECTIONS: Final[Mapping[str, type]] = MappingProxyType(
         "transcoding": Transcoding,
         "jobs": Jobs,
         "lua": Lua,
+        "python": Python,
         "performance": Performance,
     }
 )
@@ -49,19 +51,20 @@ class _Own:
 @attrs.frozen(kw_only=True)
 class _BuiltIn:
     worklists: Worklists = option("Worklists", object_kind(Worklists), {}, WORKS, "Modality worklists")
+    python: PythonSection = option("Python", object_kind(PythonSection), {}, WORKS, "Scripts in Python")
 
 
 def known_names() -> tuple[str, ...]:
     """Every key that may stand at the top level."""
-    return (*names_of([*SECTIONS.values(), _Own]), *PLUGIN_SECTIONS, *PLUGIN_OPTIONS)
+    return (*names_of([*SECTIONS.values(), _Own]), *PLUGIN_SECTIONS)
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
     """The configuration: a section per group, values typed and in the unit that the option has.
 
-    `plugin_sections` are the sections of plugins as they are, and `worklists` is one of them, typed; `document` is what
-    they all were read from; `warnings` is what the log should tell at the start.
+    `plugin_sections` are the sections of plugins as they are; `worklists` and `python_section` are two of them, typed;
+    `document` is what they all were read from; `warnings` is what the log should tell at the start.
     """
 
     general: General = attrs.field(factory=General)
@@ -74,9 +77,11 @@ class Settings:
     transcoding: Transcoding = attrs.field(factory=Transcoding)
     jobs: Jobs = attrs.field(factory=Jobs)
     lua: Lua = attrs.field(factory=Lua)
+    python: Python = attrs.field(factory=Python)
     performance: Performance = attrs.field(factory=Performance)
     orthanctw: Orthanctw = attrs.field(factory=Orthanctw)
     worklists: Worklists = attrs.field(factory=Worklists)
+    python_section: PythonSection = attrs.field(factory=PythonSection)
     plugin_sections: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False)
     document: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False, eq=False)
     warnings: tuple[str, ...] = ()
@@ -84,7 +89,7 @@ class Settings:
     @property
     def sections(self) -> tuple[object, ...]:
         """Every section with options of the top level, our own, and those of plugins that are built in."""
-        return (*(getattr(self, field) for field in SECTIONS), self.orthanctw, self.worklists)
+        return (*(getattr(self, field) for field in SECTIONS), self.orthanctw, self.worklists, self.python_section)
 
     @classmethod
     def defaults(cls, base: str = "") -> Settings:
@@ -111,7 +116,8 @@ class Settings:
         values["orthanctw"] = own.orthanctw if own else None
         built_in = read_section(_BuiltIn, document, place)
         values["worklists"] = built_in.worklists if built_in else None
-        plugins = {name: document[name] for name in (*PLUGIN_SECTIONS, *PLUGIN_OPTIONS) if name in document}
+        values["python_section"] = built_in.python if built_in else None
+        plugins = {name: document[name] for name in PLUGIN_SECTIONS if name in document}
         for name in PLUGIN_SECTIONS:
             if name not in BUILT_IN and not isinstance(plugins.get(name, {}), dict):
                 place(name).problem(f"an object is needed, not {described(plugins[name])}")
@@ -125,6 +131,12 @@ class Settings:
         if top.problems:
             raise ConfigurationError(top.problems)
         return attrs.evolve(settings, warnings=tuple(top.warnings))
+
+    @property
+    def python_scripts(self) -> tuple[str, ...]:
+        """Paths of the scripts in Python, in their order."""
+        first = self.python.python_script or self.python_section.path
+        return tuple(dict.fromkeys((*([first] if first else []), *self.orthanctw.python_scripts)))
 
     def server_identifier(self, mac_addresses: Iterable[str]) -> str:
         """``DatabaseServerIdentifier``, or the digest that stands for it: five groups of 8 hexadecimal digits."""
