@@ -105,16 +105,13 @@ class EngineTests(LuaCase):
         """Values of an event may be made when its turn comes; None drops it."""
         await self.run_script("function OnJobSubmitted(id, x) seen = (seen or '') .. id .. tostring(x) end")
 
-        async def make() -> list[int]:
-            return [7]
-
-        async def drop() -> None:
-            return None
+        async def make(value: str) -> list[object] | None:
+            return [lambda: value + "7"] if value == "a" else None
 
         self.engine.notify("OnJobSubmitted", "a", make=make)
-        self.engine.notify("OnJobSubmitted", "b", make=drop)
+        self.engine.notify("OnJobSubmitted", "b", make=make)
         self.engine.notify("OnJobSubmitted", "c")
-        self.assertEqual(await self.run_script("print(seen)"), "a7cnil")
+        self.assertEqual(await self.run_script("print(seen)"), "aa7cnil")
 
     async def test_operations(self) -> None:
         """Queued functions make one list of operations, after the callback."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -167,7 +168,7 @@ class LuaContext:
             try:
                 with open(path, "rb") as file:
                     source = file.read()
-                self._run_in(self._frame(), self._load(source, b"@" + path.encode(), self._lua.trusted))
+                self._run_in(self._frame(), self._load(source, _chunk_name(path), self._lua.trusted))
             except OSError as e:
                 raise ConfigurationError([f"LuaScripts: {path} cannot be read: {e.strerror}"]) from e
             except LuaError as e:
@@ -218,6 +219,11 @@ class LuaContext:
             raise ConversionError("not enough memory")
         if self._worker.is_due():
             raise ConversionError(_KILLED)
+
+
+def _chunk_name(path: str) -> bytes:
+    """Without its folder: clients are told of errors in filters."""
+    return b"@" + os.path.basename(path).encode()
 
 
 def _find(subject: bytes, text: bytes, init: int) -> tuple[bool, Any, Any]:

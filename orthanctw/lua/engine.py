@@ -16,7 +16,7 @@ from orthanctw.errors import OrthancError, ServiceUnavailable
 from orthanctw.lua.context import LuaContext
 from orthanctw.lua.functions import Functions
 from orthanctw.lua.values import LuaOptions, LuaServices
-from orthanctw.lua.worker import Frame, LuaWorker, Task
+from orthanctw.lua.worker import Event, Frame, LuaWorker, Task, Values, log_failure
 from orthanctw.metrics import Metrics
 from orthanctw.threads import Bridge
 
@@ -53,8 +53,8 @@ PREDICATES: Final = frozenset(
         "IncomingHttpRequestFilter",
     )
 )
-#: Makes the values of an event when its turn comes, in the reactor's thread; None drops the event.
-Values = Callable[[], Awaitable[Sequence[Any] | None]]
+#: Waiting events after which a warning is logged, and again after twice as many.
+_MANY_EVENTS: Final = 5000
 
 
 class LuaEngine:
@@ -73,7 +73,7 @@ class LuaEngine:
         self._options = options
         self._metrics = metrics
         self._bridge = Bridge(reactor)
-        self._worker = LuaWorker(reactor, self._between)
+        self._worker = LuaWorker(reactor, self._tell, self._between)
         self._context = LuaContext(
             self._worker,
             Functions(self._worker, services, options, self._bridge.begin),
@@ -81,6 +81,7 @@ class LuaEngine:
             sorted(EVENTS | FILTERS),
         )
         self._is_running = False
+        self._warns_at = _MANY_EVENTS
         self._durations = metrics.durations("orthanctw_lua_seconds", "Callbacks of Lua", ["callback"])
         metrics.gauge("orthanctw_lua_waiting", lambda: self._worker.waiting)
 
@@ -132,6 +133,7 @@ class LuaEngine:
     def call_filter(self, name: str, *values: Any, deadline: float | None = None) -> Deferred[Any]:
         """What a callback that decides answers, as JSON; None when there is none.
 
+        A value that can be called is made in Lua's thread.
         Numbers within tables are strings. Fails with ServiceUnavailable after `deadline` seconds (``LuaFilterTimeout``
         when None) and while stopping, with LuaError when the callback fails, with LUA_BAD_OUTPUT when it does not
         return one value, and with NOT_LUA_PREDICATE when that is no boolean and should be.
@@ -155,11 +157,19 @@ class LuaEngine:
     def notify(self, name: str, *values: Any, make: Values | None = None) -> None:
         """Tell a callback, when those before have been told. An error is logged.
 
-        `make` makes further values when its turn comes.
+        `make` makes further values when its turn comes; of those a value that can be called is made in Lua's thread.
         """
         if self._is_running and self.has(name):
             self._metrics.add("orthanctw_lua_events_total")
-            self._worker.post(Task(lambda: self._tell(name, values, make))).done.addErrback(_log_failure, name)
+            self._worker.note(Event(name, values, make))
+            self._warn_of_many()
+
+    def beat(self, name: str) -> Deferred[None]:
+        """Tell a callback before all that waits. An error is logged. Fires when it has been told."""
+        if not (self._is_running and self.has(name)):
+            return succeed(None)
+        task = Task(lambda: self._tell(Event(name, ())))
+        return self._worker.post(task, is_next=True).done.addErrback(log_failure, name)
 
     def execute(self, source: bytes, *, is_nested: bool = False) -> Deferred[bytes]:
         """Run code; what it prints. Fails with LuaError.
@@ -179,7 +189,7 @@ class LuaEngine:
     def _ask(self, name: str, values: Sequence[Any], until: float) -> Any:
         started = time.monotonic()
         try:
-            results = self._context.call(name, values, until)
+            results = self._context.call(name, _made(values), until)
         finally:
             self._durations.observe(time.monotonic() - started, name)
         if results is None:
@@ -192,13 +202,14 @@ class LuaEngine:
             raise OrthancError(name, code=ErrorCode.LUA_BAD_OUTPUT)
         return results[0]
 
-    def _tell(self, name: str, values: Sequence[Any], make: Values | None) -> None:
-        further = () if make is None else self._wait(make)
+    def _tell(self, event: Event) -> None:
+        name = event.name
+        further = () if event.make is None else self._wait(event.make, *event.values)
         if further is None:
             return
         started = time.monotonic()
         try:
-            operations = self._context.tell(name, [*values, *further], is_followed=name in FOLLOWED)
+            operations = self._context.tell(name, _made([*event.values, *further]), is_followed=name in FOLLOWED)
         finally:
             self._durations.observe(time.monotonic() - started, name)
         if operations:
@@ -214,14 +225,19 @@ class LuaEngine:
 
     # In the reactor's thread
 
+    def _warn_of_many(self) -> None:
+        waiting = self._worker.waiting
+        if waiting >= self._warns_at:
+            log.warn("Lua: {count} events wait: callbacks are slower than what they are told of", count=waiting)
+            self._warns_at *= 2
+        elif waiting < _MANY_EVENTS // 2:
+            self._warns_at = _MANY_EVENTS
+
     def _give_up(self, task: Task, name: str, seconds: float) -> None:
         task.is_wanted = False
         if not task.done.called:
             task.done.errback(ServiceUnavailable(f"The script gave no answer within {seconds:g} s ({name})"))
 
 
-def _log_failure(failure: Failure, name: str) -> None:
-    if failure.check(OrthancError) is None:
-        log.failure("Lua: {name} could not be called", failure, name=name)
-    else:
-        log.error("Lua: {name}: {reason}", name=name, reason=str(failure.value))
+def _made(values: Sequence[Any]) -> list[Any]:
+    return [value() if callable(value) else value for value in values]

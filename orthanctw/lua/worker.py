@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Final
@@ -13,10 +13,14 @@ from typing import Any, Final
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from orthanctw.errors import ServiceUnavailable
+from orthanctw.errors import OrthancError, ServiceUnavailable
 
+log = Logger(namespace="orthanctw.lua")
+#: Makes further values of an event of those that it has, in the reactor's thread; None drops the event.
+Values = Callable[..., Awaitable[Sequence[Any] | None]]
 #: Work within work: more would need more of the stack than Lua has.
 MAXIMUM_DEPTH: Final = 12
 
@@ -46,20 +50,34 @@ class Task:
     is_wanted: bool = True
 
 
+@attrs.frozen(eq=False)
+class Event:
+    """What is to be told, while nobody waits for it. Many may have to wait: so it is small."""
+
+    name: str
+    values: tuple[Any, ...]
+    make: Values | None = None
+
+
 class LuaWorker:
-    """Runs tasks one after the other.
+    """Does tasks and tells events, one after the other.
 
     Parameters
     ----------
+    tell : callable
+        Tells an event, in the thread.
     between : callable
-        Called in the thread after each task that is not within another one.
+        Called in the thread after all that is not within something else.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, between: Callable[[], None]) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, tell: Callable[[Event], None], between: Callable[[], None]
+    ) -> None:
         self._reactor = reactor
+        self._tell = tell
         self._between = between
         self._condition = threading.Condition()
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[Task | Event] = deque()
         self._filters: deque[Task] = deque()
         self._frames: list[Frame] = []
         self._depth = 0
@@ -69,7 +87,7 @@ class LuaWorker:
 
     @property
     def waiting(self) -> int:
-        """Tasks that have not begun, filters aside."""
+        """Tasks and events whose turn has not come, filters aside."""
         return len(self._tasks)
 
     # For the reactor
@@ -80,26 +98,41 @@ class LuaWorker:
         self._thread = threading.Thread(target=self._run, name="lua", daemon=True)
         self._thread.start()
 
-    def post(self, task: Task, *, overtakes: bool = False) -> Task:
-        """Give work to the thread. What `overtakes` is done as soon as possible, even within other work."""
+    def post(self, task: Task, *, overtakes: bool = False, is_next: bool = False) -> Task:
+        """Give work to the thread, at the end of what waits, or where it `is_next`.
+
+        What `overtakes` is done as soon as possible, even within other work.
+        """
         with self._condition:
             if self._ended:
                 task.done.errback(ServiceUnavailable("Lua has stopped"))
+            elif is_next:
+                self._tasks.appendleft(task)
             else:
                 (self._filters if overtakes else self._tasks).append(task)
-                self._condition.notify()
+            self._condition.notify()
         return task
 
+    def note(self, event: Event) -> None:
+        """Have an event told after all that waits."""
+        with self._condition:
+            self._tasks.append(event)
+            self._condition.notify()
+
     def abort(self) -> None:
-        """Kill what runs, now and from now on; what waits is dropped."""
+        """Kill what runs, now and from now on; what waits is dropped, and the log tells how much."""
         with self._condition:
             self._aborts = True
             dropped = [*self._filters, *self._tasks]
             self._filters.clear()
             self._tasks.clear()
             self._condition.notify()
-        for task in dropped:
-            task.done.errback(ServiceUnavailable("Lua is stopping"))
+        tasks = [item for item in dropped if isinstance(item, Task)]
+        if len(tasks) < len(dropped):
+            log.error("Lua: {count} events were not told, since the server stops", count=len(dropped) - len(tasks))
+        for task in tasks:
+            if not task.done.called:
+                task.done.errback(ServiceUnavailable("Lua is stopping"))
 
     def end(self) -> None:
         """End the thread after what it is at."""
@@ -173,15 +206,15 @@ class LuaWorker:
                     self._condition.wait()
                 if self._ended and not (self._filters or self._tasks):
                     return
-                task = (self._filters or self._tasks).popleft()
-            self._do(task)
+                item: Task | Event = self._filters.popleft() if self._filters else self._tasks.popleft()
+            self._do(item)
 
-    def _do(self, task: Task) -> None:
-        if not task.is_wanted:
+    def _do(self, item: Task | Event) -> None:
+        if isinstance(item, Task) and not item.is_wanted:
             return
         self._depth += 1
         try:
-            result = task.work()
+            result = item.work() if isinstance(item, Task) else self._tell(item)
             if self._depth == 1:
                 self._between()
         except Exception:  # noqa: BLE001 - it is raised where the result is taken
@@ -190,9 +223,20 @@ class LuaWorker:
             result.cleanFailure()
         finally:
             self._depth -= 1
-        self._reactor.callFromThread(_fire, task, result)
+        if isinstance(item, Task):
+            self._reactor.callFromThread(_fire, item, result)
+        elif isinstance(result, Failure):
+            log_failure(result, item.name)
 
 
 def _fire(task: Task, result: Any) -> None:
     if not task.done.called:
         task.done.callback(result)
+
+
+def log_failure(failure: Failure, name: str) -> None:
+    """Tell the log why a callback could not be told."""
+    if failure.check(OrthancError) is None:
+        log.failure("Lua: {name} could not be called", failure, name=name)
+    else:
+        log.error("Lua: {name}: {reason}", name=name, reason=str(failure.value))
