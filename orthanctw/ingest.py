@@ -20,7 +20,7 @@ from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary
 from orthanctw.dicom.elements import Buffer
 from orthanctw.dicom.header import encode
-from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
+from orthanctw.dicom.jsonforms import FormOptions, TagFormat, tags
 from orthanctw.dicom.maintags import MainTags, search_tags
 from orthanctw.dicom.scanner import ScannedFile, scan
 from orthanctw.error_codes import ErrorCode
@@ -35,6 +35,7 @@ from orthanctw.model import (
     Compression,
     LazyResource,
     MetadataType,
+    MetadataValue,
     NewInstance,
     NewResource,
     Origin,
@@ -65,6 +66,7 @@ _ORIGIN_METADATA: Mapping[OriginKind, Sequence[tuple[MetadataType, str]]] = {
         (MetadataType.CALLED_AET, "called_aet"),
     ),
 }
+_ORIGINS: Final = frozenset(kind.value for kind in OriginKind)
 
 
 @attrs.frozen(kw_only=True)
@@ -166,6 +168,10 @@ class Ingest:
         self._conversion = conversion
         self._active = 0
         self._removing: set[Deferred[None]] = set()
+
+    def add_filter(self, added: IIngestFilter) -> None:
+        """Have one more filter asked, after those that there are."""
+        self._filters.append(added)
 
     async def store(
         self,
@@ -323,7 +329,8 @@ class Ingest:
         return True
 
     def _simplified(self, scanned: ScannedFile) -> Mapping[str, object]:
-        return form_of(scanned.elements, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary), scanned)
+        options = FormOptions(dictionary=self._dictionary, default_encoding=self._options.default_encoding.name)
+        return tags(scanned, TagFormat.SIMPLIFY, options)
 
     async def _stays(self, instance: str, source: _Source) -> bool:
         """Whether an instance is stored already, and will stay as it is."""
@@ -389,6 +396,22 @@ class Ingest:
         metadata[MetadataType.REMOTE_AET] = origin.remote_aet
         for kind, field in _ORIGIN_METADATA.get(origin.kind, ()):
             metadata[kind] = getattr(origin, field)
+
+
+def origin_of(metadata: Mapping[int, MetadataValue]) -> Origin:
+    """Where an instance came from, as its metadata tells."""
+
+    def value(kind: MetadataType) -> str:
+        return metadata[kind].value if kind in metadata else ""
+
+    name = value(MetadataType.ORIGIN)
+    return Origin(
+        kind=OriginKind(name) if name in _ORIGINS else OriginKind.UNKNOWN,
+        remote_ip=value(MetadataType.REMOTE_IP),
+        remote_aet=value(MetadataType.REMOTE_AET),
+        called_aet=value(MetadataType.CALLED_AET),
+        username=value(MetadataType.HTTP_USERNAME),
+    )
 
 
 def _check_status(status: int) -> None:

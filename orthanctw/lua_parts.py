@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.logger import Logger
-from zope.interface import implementer
+from twisted.internet.task import LoopingCall
 
 from orthanctw.errors import BadRequest, ConfigurationError, NotImplementedHere, UnknownResource
 from orthanctw.httpclient import HttpFailure, HttpRequest
-from orthanctw.interfaces import IChangeListener, IJobListener
 from orthanctw.jobs.contract import JobRequest
 from orthanctw.jobs.kinds.sequence import SEQUENCE
 from orthanctw.lua import FILTERS, LuaEngine, LuaOptions, LuaServices, ScriptRequest
-from orthanctw.model import Change, ChangeType, JobEvent, Origin, OriginKind, ResourceLevel
+from orthanctw.lua_events import EventValues, LuaTelling
+from orthanctw.lua_ingest import LuaIngestFilter
+from orthanctw.model import Origin, OriginKind, ResourceLevel
 from orthanctw.rest.resources.scripts import ScriptRoutes
 from orthanctw.rest.scripting import ScriptDispatcher
 
 if TYPE_CHECKING:
     from orthanctw.parts import Parts
 
-log = Logger(namespace="orthanctw.lua")
 _MEGABYTE: Final = 1024 * 1024
-#: Events that scripts are not told of. No filter is asked.
-_EVENTS: Final = ("OnStoredInstance", "OnStablePatient", "OnStableStudy", "OnStableSeries", "OnHeartBeat")
-_UPDATES: Final = (ChangeType.UPDATED_ATTACHMENT, ChangeType.UPDATED_METADATA)
+#: Filters that are asked.
+_ASKED: Final = frozenset(("ReceivedInstanceFilter", "ReceivedCStoreInstanceFilter"))
+_HEART_BEAT: Final = "OnHeartBeat"
 
 
 class LuaParts:
@@ -58,21 +57,47 @@ class LuaParts:
             ),
             parts.metrics,
         )
+        self._heart = LoopingCall(self.engine.beat, _HEART_BEAT)
+        self._heart.clock = reactor
+        self._telling = LuaTelling(
+            self.engine,
+            reactor,
+            EventValues(
+                index=parts.index,
+                names=parts.names,
+                main_tags=parts.main_tags,
+                dictionary=parts.dictionary,
+                default_encoding=parts.default_encoding,
+            ),
+        )
         if self.engine.is_used:
-            telling = LuaTelling(self.engine, reactor)
-            parts.events.subscribe(telling)
-            parts.events.subscribe_to_jobs(telling)
+            parts.events.subscribe(self._telling)
+            parts.events.subscribe_to_jobs(self._telling)
+            parts.ingest.add_filter(LuaIngestFilter(self.engine))
 
     async def start(self) -> None:
         """Run the configured scripts. ConfigurationError when one fails, or needs a filter that nobody would ask."""
         await self.engine.start()
-        unknown = [name for name in sorted(FILTERS) if self.engine.has(name)]
+        unknown = [name for name in sorted(FILTERS - _ASKED) if self.engine.has(name)]
         if unknown:
             raise ConfigurationError(
                 [f"LuaScripts: {name} is not asked yet; what it keeps out would come in" for name in unknown]
             )
-        for name in filter(self.engine.has, _EVENTS):
-            log.warn("LuaScripts: {name} is defined, and is not called yet", name=name)
+
+    def begin(self) -> None:
+        """Tell that the server is ready."""
+        self.engine.notify("Initialize")
+        period = self._parts.settings.lua.lua_heart_beat_period
+        if period and self.engine.is_used:
+            # It waits for each call; beats that are due meanwhile are left out.
+            self._heart.start(period, now=False)
+
+    async def stop(self, deadline: float) -> None:
+        """Tell what waits, then ``Finalize``; what has not ended at the reactor's time `deadline` is killed."""
+        if self._heart.running:
+            self._heart.stop()
+        self._telling.flush()
+        await self.engine.stop(deadline)
 
     def routes(self) -> ScriptRoutes:
         """Those that run scripts."""
@@ -117,7 +142,8 @@ class LuaParts:
             JobRequest(
                 kind=SEQUENCE,
                 parameters={"Operations": [_operation(item) for item in operations], "Description": "Lua"},
-            )
+            ),
+            for_later=True,
         )
 
 
@@ -126,33 +152,3 @@ def _operation(asked: Mapping[str, Any]) -> Mapping[str, Any]:
     if asked.get("Operation") != "delete":
         raise NotImplementedHere(f"The operation {asked.get('Operation')} is not available")
     return {"Type": "DeleteResource", "ID": str(asked.get("Resource"))}
-
-
-@implementer(IChangeListener, IJobListener)
-class LuaTelling:
-    """Tells scripts of changes and jobs."""
-
-    def __init__(self, engine: LuaEngine, reactor: Any) -> None:
-        self._engine = engine
-        self._reactor = reactor
-        #: Deletions of this turn of the reactor.
-        self._deleted: list[Change] = []
-
-    def changed(self, change: Change) -> None:
-        if change.change_type is ChangeType.DELETED:
-            if not self._deleted:
-                self._reactor.callLater(0, self._flush)
-            self._deleted.append(change)
-        elif change.change_type in _UPDATES:
-            self._flush()
-            self._engine.notify(f"OnUpdated{change.level.title}", change.public_id)
-
-    def _flush(self) -> None:
-        # What one deletion has removed comes children first; scripts are told of parents first.
-        for change in sorted(self._deleted, key=lambda change: change.level):
-            self._engine.notify(f"OnDeleted{change.level.title}", change.public_id)
-        self._deleted.clear()
-
-    def job_changed(self, event: JobEvent) -> None:
-        self._flush()
-        self._engine.notify(f"On{event.event_type.value}", event.job_id)

@@ -30,6 +30,8 @@ log = Logger(namespace="orthanctw.generic")
 LAST_START = 1001
 #: How often the end of running requests is looked for while stopping, in seconds.
 _STOP_INTERVAL = 0.02
+#: Seconds that scripts have in any case, whatever has taken the time of all.
+_LUA_TIME = 2.0
 #: What they are told who speak plain HTTP where HTTPS is expected.
 _NO_HTTPS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -108,10 +110,10 @@ class Server(Parts):
             if self.housekeeping is not None:
                 self.housekeeping.start()
                 started.append(self.housekeeping.stop)
-            started.append(lambda: self.lua.engine.stop(self._reactor.seconds()))
+            started.append(lambda: self.lua.stop(self._reactor.seconds()))
             await self.lua.start()
             self._listen()
-            self.lua.engine.notify("Initialize")
+            self.lua.begin()
         except BaseException:
             for stop in reversed(started):
                 await stop()
@@ -213,8 +215,6 @@ class Server(Parts):
             if stopped is not None:
                 await stopped
         deadline = self._reactor.seconds() + self.settings.orthanctw.shutdown_timeout
-        # Before the REST API refuses what scripts ask of it.
-        await self.lua.engine.stop(deadline)
         self.api.stopping = True
         self.reconstruction.stop()
         self.site.stop_idle()
@@ -228,6 +228,8 @@ class Server(Parts):
         self.stability.stop()
         if self.housekeeping is not None:
             await self.housekeeping.stop()
+        # Its filters decided about all that came in until now, and all that was stored is to be told.
+        await self.lua.stop(max(deadline, self._reactor.seconds() + _LUA_TIME))
         await self.senders.close()
         await self.scu.close()
         await self.http.close()

@@ -17,12 +17,14 @@ class StopTests(EngineCase):
         self.do(self.engine.stop(100))
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.failureResultOf(self.begin(self.engine.submit(self.request("c"))), ServiceUnavailable)
+        later = self.successResultOf(self.begin(self.engine.submit(self.request("d"), for_later=True)))
         self.do(self.engine.resume(records[1]))
         self.turn(100)
         self.assertEqual(self.workshop.steps, ["a"])
         self.restart()
         self.turn()
         self.assertState(records[0], "Success")
+        self.assertState(later, "Success")
         self.assertState(records[1], "Success")
 
     def test_step_that_runs(self) -> None:

@@ -43,6 +43,8 @@ LEVELS = {
     "orthanctw/jobs": 3,
     "orthanctw/httpclient": 3,
     "orthanctw/ingest": 4,
+    "orthanctw/lua_events": 4,
+    "orthanctw/lua_ingest": 4,
     "orthanctw/uploads": 4,
     "orthanctw/catalog": 4,
     "orthanctw/finder": 4,

@@ -190,13 +190,16 @@ class JobsEngine:
 
     # Acting: all of it is durable when it is answered, and raises what the store raises
 
-    async def submit(self, request: JobRequest) -> JobRecord:
-        """Accept a job. Raises BadRequest for an unknown kind, and what the kind raises."""
-        if self._stopping:
-            raise ServiceUnavailable("The server is stopping")
+    async def submit(self, request: JobRequest, *, for_later: bool = False) -> JobRecord:
+        """Accept a job. Raises BadRequest for an unknown kind, and what the kind raises.
+
+        ServiceUnavailable while the server stops, unless it is `for_later`, too, and saved for the next start.
+        """
         kind = self._keeping.kind(request.kind)
         if kind is None:
             raise BadRequest("Unknown type of jobs")
+        if self._stopping and not (for_later and self._keeping.saves(kind)):
+            raise ServiceUnavailable("The server is stopping")
         job = kind.make(request.parameters, request.permissive)
         try:
             parameters = orjson.dumps(request.parameters)

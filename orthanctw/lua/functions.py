@@ -127,7 +127,8 @@ class Functions:
 
     def _dump_json(self, value: Any = None, keep_strings: Any = False) -> bytes:
         converted = self.converter.to_json(value, keep_strings=keep_strings not in (None, False))
-        return orjson.dumps(converted)
+        # Tables have no order; clients of Orthanc know that of names.
+        return orjson.dumps(converted, option=orjson.OPT_SORT_KEYS)
 
     def _configuration(self) -> Any:
         return self.converter.to_lua(self._services.configuration)

@@ -79,6 +79,8 @@ class RestApi:
 
     def _add(self, path: str, methods: Mapping[str, Handler]) -> None:
         async def endpoint(request: OrthancRequest, **parameters: str) -> None:
+            if self.stopping:
+                raise ServiceUnavailable("The server is stopping")
             call = self._call(request, parameters)
             await request.answer(await self._serve(methods[call.method], call))
 
@@ -142,9 +144,7 @@ class RestApi:
         )
 
     async def _serve(self, handler: Handler, call: Call) -> Reply:
-        """The one wrapper: refusal while stopping, timing, and work that outlives the client's interest."""
-        if self.stopping:
-            raise ServiceUnavailable("The server is stopping")
+        """The one wrapper: timing, and work that outlives the client's interest."""
         started = self._clock()
         work = Deferred.fromCoroutine(handler(call))
         self.active += 1
@@ -168,7 +168,7 @@ class RestApi:
         return result
 
     async def dispatch(self, call: Call) -> Reply:
-        """Answer a call that came without a socket. Fails as the route does."""
+        """Answer a call that came without a socket, even while the server stops. Fails as the route does."""
         path, parameters = self._match(split_path(call.path.encode("utf-8")), call.method)
         return await self._serve(self.routes[path][call.method], attrs.evolve(call, parameters=parameters))
 

@@ -71,7 +71,8 @@ class Submission:
                 priority=priority,
                 permissive=field(body, "Permissive", bool, False, BadFileFormat),
                 user_data=user_data(body),
-            )
+            ),
+            for_later=not waits,
         )
         if not waits:
             return json_reply({"ID": record.job_id, "Path": f"/jobs/{record.job_id}"})
