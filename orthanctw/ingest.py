@@ -340,8 +340,9 @@ class Ingest:
 
     def _told(self, stored: Stored, ids: tuple[str, str, str, str]) -> None:
         """After the commit: stability, listeners, files that were overwritten or recycled."""
-        self._stability.touch(ids[:3])
         self._events.publish(stored.changes)
+        # After that: an object may have taken the place of the only one of its series, which was deleted with it.
+        self._stability.touch(ids[:3])
         if stored.removed_files:
             removed: Deferred[None] = Deferred.fromCoroutine(self._removal.remove_files(stored.removed_files))
             self._removing.add(removed)
