@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.task import LoopingCall
 
-from orthanctw.errors import BadRequest, ConfigurationError, NotImplementedHere, UnknownResource
+from orthanctw.errors import BadRequest, ConfigurationError, UnknownResource
 from orthanctw.httpclient import HttpFailure, HttpRequest
-from orthanctw.jobs.contract import JobRequest
-from orthanctw.jobs.kinds.sequence import SEQUENCE
 from orthanctw.lua import FILTERS, LuaEngine, LuaOptions, LuaServices, ScriptRequest
 from orthanctw.lua_events import EventValues, LuaTelling
 from orthanctw.lua_ingest import LuaIngestFilter
+from orthanctw.lua_operations import LuaOperations
 from orthanctw.model import Origin, OriginKind, ResourceLevel
 from orthanctw.rest.resources.scripts import ScriptRoutes
 from orthanctw.rest.scripting import ScriptDispatcher
@@ -34,6 +33,13 @@ class LuaParts:
         self._parts = parts
         settings, own = parts.settings, parts.settings.orthanctw
         self._memory = own.lua_memory_mb * _MEGABYTE
+        self._operations = LuaOperations(
+            parts.modalities,
+            parts.peers,
+            parts.dictionary,
+            parts.storage.call,
+            private_creator=settings.dicom.default_private_creator,
+        )
         self.engine = LuaEngine(
             reactor,
             LuaServices(
@@ -54,6 +60,7 @@ class LuaParts:
                 answer=own.lua_filter_timeout,
                 wait=own.lua_wait_timeout,
                 trusts_rest=own.lua_rest_scripts_trusted,
+                keeps_strings=own.lua_keep_strings,
             ),
             parts.metrics,
         )
@@ -138,17 +145,8 @@ class LuaParts:
 
     async def _submit(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Have the operations that a callback has asked for carried out, one after the other, by one job."""
-        await self._parts.jobs.submit(
-            JobRequest(
-                kind=SEQUENCE,
-                parameters={"Operations": [_operation(item) for item in operations], "Description": "Lua"},
-            ),
-            for_later=True,
-        )
-
-
-def _operation(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An operation as the job has it. NotImplementedHere."""
-    if asked.get("Operation") != "delete":
-        raise NotImplementedHere(f"The operation {asked.get('Operation')} is not available")
-    return {"Type": "DeleteResource", "ID": str(asked.get("Resource"))}
+        job, error = await self._operations.job(operations)
+        if job is not None:
+            await self._parts.jobs.submit(job, for_later=True)
+        if error is not None:
+            raise error

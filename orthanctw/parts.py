@@ -40,6 +40,7 @@ from orthanctw.jobs.engine import JobsEngine
 from orthanctw.jobs.kinds.archive import archive_kinds
 from orthanctw.jobs.kinds.peers import PeerStoreOptions, peer_store_kind
 from orthanctw.jobs.kinds.retrieve import retrieve_kinds
+from orthanctw.jobs.kinds.scripted import ScriptSequence, ScriptServices
 from orthanctw.jobs.kinds.sequence import Operations, sequence_kind
 from orthanctw.jobs.kinds.store import store_kind
 from orthanctw.log import LogLevels
@@ -52,6 +53,7 @@ from orthanctw.names import Names
 from orthanctw.peers import PeerClient, Peers
 from orthanctw.pictures import Pictures
 from orthanctw.processes import ProcessPool
+from orthanctw.programs import Programs
 from orthanctw.reconstruction import Reconstruction
 from orthanctw.removal import Removal
 from orthanctw.replication import Replication
@@ -358,14 +360,26 @@ class Parts:
             self.dictionary,
             self.storage.call,
         )
+        store = store_kind(self.retrieval, self.sender, self.commitment.commitments)
+        peer_store = self._peer_store_kind()
+        scripts = ScriptServices(
+            index=self.index,
+            storage=self.storage,
+            editing=self.editing,
+            removal=self.removal,
+            programs=Programs(self._reactor),
+            timeout=self.settings.orthanctw.lua_wait_timeout,
+            store=store,
+            peer_store=peer_store,
+        )
         return JobsEngine(
             self.index,
             [
-                sequence_kind(operations),
-                store_kind(self.retrieval, self.sender, self.commitment.commitments),
+                sequence_kind(operations, partial(ScriptSequence, scripts)),
+                store,
                 self.commitment.kind(),
                 *retrieve_kinds(self.scu, self.dictionary),
-                self._peer_store_kind(),
+                peer_store,
                 *archive_kinds(self.archives, self.shelf),
                 *editing_kinds(self),
             ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -40,32 +40,35 @@ async def outgoing_of(
 
     It is given by its file; where that is compressed, by its bytes, or by a temporary file once it is large.
     """
-    path, content, spool = "", b"", None
-    if attachment.compression is Compression.NONE:
-        path = storage.path(attachment.uuid)
-    elif attachment.size <= _SMALL:
-        content = await storage.read(attachment)
-    else:
-        spool = storage.spool(is_object=False)
-        path = spool.path
-    outgoing = Outgoing(
-        sop_class_uid=sop_class_uid,
-        sop_instance_uid=sop_instance_uid,
-        transfer_syntax=transfer_syntax,
-        path=path,
-        content=content,
-        uuid=attachment.uuid,
-    )
-    if spool is None:
-        yield outgoing
-        return
-    inflating: Deferred[None] = storage.call(_inflate, storage, attachment, spool)
+    path, content = "", b""
+    async with AsyncExitStack() as stack:
+        if attachment.compression is Compression.NONE:
+            path = storage.path(attachment.uuid)
+        elif attachment.size <= _SMALL:
+            content = await storage.read(attachment)
+        else:
+            path = await stack.enter_async_context(temporary_copy(storage, attachment))
+        yield Outgoing(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax=transfer_syntax,
+            path=path,
+            content=content,
+            uuid=attachment.uuid,
+        )
+
+
+@asynccontextmanager
+async def temporary_copy(storage: IStorageArea, attachment: Attachment) -> AsyncIterator[str]:
+    """The path of a temporary file with what an attachment holds, inflated, for the length of a block."""
+    spool = storage.spool(is_object=False)
+    copying: Deferred[None] = storage.call(_copy, storage, attachment, spool)
     try:
-        await shield(inflating)
-        yield outgoing
+        await shield(copying)
+        yield spool.path
     finally:
         # Who gives up does not end the thread that writes: the file goes when that is done.
-        inflating.addCallback(lambda _: spool.discard())
+        copying.addCallback(lambda _: spool.discard())
 
 
 def outgoing_object(storage: IStorageArea, item: StoredObject) -> AbstractAsyncContextManager[Outgoing]:
@@ -79,7 +82,7 @@ def outgoing_object(storage: IStorageArea, item: StoredObject) -> AbstractAsyncC
     )
 
 
-def _inflate(storage: IStorageArea, attachment: Attachment, spool: ISpool) -> None:
+def _copy(storage: IStorageArea, attachment: Attachment, spool: ISpool) -> None:
     reader = storage.reader_blocking(attachment)
     try:
         while chunk := reader.read_blocking(_CHUNK):

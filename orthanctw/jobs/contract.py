@@ -90,8 +90,8 @@ class JobKind:
 
     `make` takes parameters and whether the job is permissive, and raises OrthancError for parameters that it cannot
     read. Steps of kinds that are `is_interruptible` are cancelled when a client pauses or cancels the job: they may
-    wait for others. Kinds that are not `is_saved` end with the process; those that are not `is_resubmitted` do not run
-    twice.
+    wait for others; a function says it of each job, where not all are alike. Kinds that are not `is_saved` end with the
+    process; those that are not `is_resubmitted` do not run twice.
     `forget` removes what jobs leave outside their position, which alone tells what that is: it is called when a job is
     forgotten, starts anew, or ends with the process.
     """
@@ -100,8 +100,12 @@ class JobKind:
     make: Callable[[Parameters, bool], Job]
     is_saved: bool = True
     is_resubmitted: bool = True
-    is_interruptible: bool = False
+    is_interruptible: bool | Callable[[Job], bool] = False
     forget: Callable[[Position], Awaitable[None]] | None = None
+
+    def interrupts(self, job: Job) -> bool:
+        """Whether steps of a job are cancelled."""
+        return self.is_interruptible(job) if callable(self.is_interruptible) else self.is_interruptible
 
 
 @attrs.frozen(kw_only=True)

@@ -407,7 +407,7 @@ class JobsEngine:
     async def _step(self, record: JobRecord, job: Job) -> Step | None:
         """One step; None when a client has interrupted it: it is done again when the job goes on."""
         kind = self._keeping.kind(record.kind)
-        if kind is None or not kind.is_interruptible:
+        if kind is None or not kind.interrupts(job):
             return await job.step(record.position)
         stepping = self._stepping[record] = Deferred.fromCoroutine(job.step(record.position))
         try:

@@ -141,7 +141,11 @@ class Functions:
             )
         if len(operations) >= _MAXIMUM_OPERATIONS:
             raise ScriptMistake("too many operations")
-        operations.append(self.converter.to_json(operation, keep_strings=False))
+        # Numbers in names, identifiers and arguments would be others there.
+        converted = self.converter.to_json(operation, keep_strings=True)
+        if "Replace" in converted and not self._options.keeps_strings:
+            converted["Replace"] = self.converter.to_json(operation[b"Replace"], keep_strings=False)
+        operations.append(converted)
 
     # HTTP
 

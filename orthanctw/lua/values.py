@@ -23,7 +23,7 @@ class LuaOptions:
 
     `compute` is the time that what is no filter may run for, waiting not counted; `answer` the time for the answer of a
     filter, and `wait` that for one answer of the REST API or a program. With `trusts_rest`, scripts of the REST API may
-    do what configured ones may.
+    do what configured ones may. `keeps_strings`: replacements that look like numbers stay strings.
     """
 
     scripts: Sequence[str] = ()
@@ -33,6 +33,7 @@ class LuaOptions:
     answer: float = 10
     wait: float = 600
     trusts_rest: bool = False
+    keeps_strings: bool = False
 
     @property
     def is_used(self) -> bool:

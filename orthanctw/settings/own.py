@@ -199,6 +199,14 @@ class Orthanctw:
         "Scripts of `/tools/execute-script` may use files, programs and modules, as those of `LuaScripts` may",
         sample=ADVANCED,
     )
+    lua_keep_strings: bool = option(
+        "LuaKeepStrings",
+        boolean,
+        False,
+        WORKS,
+        "Replacements of `ModifyInstance` stay strings; Orthanc makes numbers of those that look like numbers",
+        sample=ADVANCED,
+    )
     python_scripts: tuple[str, ...] = option(
         "PythonScripts", paths, [], WORKS, "Further scripts in Python, run in their order", sample=ADVANCED
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import mmap
@@ -146,4 +147,6 @@ class Spool:
     def _discard_blocking(self) -> None:
         fd, self._fd = self._fd, -1
         os.close(fd)
-        os.unlink(self.path)
+        # A program that was given it may have moved it.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)

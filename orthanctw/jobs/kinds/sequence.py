@@ -21,12 +21,15 @@ from orthanctw.editing import Editing, metadata_of
 from orthanctw.errors import BadFileFormat, BadRequest, OrthancError, UnknownResource
 from orthanctw.ingest import Ingest
 from orthanctw.interfaces import IIndex
-from orthanctw.jobs.contract import JobKind, Output, Parameters, Position, Step, StepResult
+from orthanctw.jobs.contract import Job, JobKind, Output, Parameters, Position, Step, StepResult
 from orthanctw.model import Origin, OriginKind, ResourceLevel
 from orthanctw.names import Names
 from orthanctw.removal import Removal
+from orthanctw.retrieval import StoredObject
 
 SEQUENCE: Final = "SequenceOfOperations"
+#: Parameter of those that scripts have asked for: their operations, which are others than those that clients may give.
+CHAIN: Final = "Chain"
 #: Key of the output: what each operation has answered.
 RESULTS: Final = "results"
 #: Operations of one job at most.
@@ -130,10 +133,17 @@ class Operations:
         if item is None:
             raise UnknownResource("There is no such instance")
         modification = self._modification(operation)
-        origin, metadata = Origin(kind=OriginKind.REST_API), metadata_of(modification)
-        made = await self._editing.change(item, modification, key, origin, metadata)
-        await self._editing.complete(made, modification, metadata)
-        return {"ID": made.ids[3]}
+        return {"ID": await modified(self._editing, item, modification, key, Origin(kind=OriginKind.REST_API))}
+
+
+async def modified(
+    editing: Editing, item: StoredObject, modification: Modification, key: bytes, origin: Origin
+) -> str:
+    """The instance that becomes of another one: the same when it is done again. Raises what `Editing.change` raises."""
+    metadata = metadata_of(modification)
+    made = await editing.change(item, modification, key, origin, metadata)
+    await editing.complete(made, modification, metadata)
+    return made.ids[3]
 
 
 def check_operations(value: Any, kinds: Mapping[str, OperationKind]) -> Sequence[Operation]:
@@ -172,7 +182,7 @@ class OperationSequence:
         place: int = position.get("Next", 0)
         operation = self._operations[place]
         try:
-            result = await self._kinds[operation["Type"]].perform(operation, _key(position.get("Key", ""), place))
+            result = await self._kinds[operation["Type"]].perform(operation, key_of(position.get("Key", ""), place))
         except OrthancError as e:
             if not self._permissive:
                 raise
@@ -200,10 +210,17 @@ class OperationSequence:
         return {name: value for name, value in position.items() if name != "Results"}
 
 
-def _key(key: str, place: int) -> bytes:
+def key_of(key: str, place: int) -> bytes:
+    """The key of the operation at a place, of a job with a key."""
     return hashlib.sha256(f"{key} {place}".encode("ascii")).digest()
 
 
-def sequence_kind(operations: Operations) -> JobKind:
-    """The kind of jobs that carries out `operations`."""
-    return JobKind(name=SEQUENCE, make=partial(OperationSequence, operations.kinds))
+def sequence_kind(operations: Operations, scripted: Callable[[Parameters], Job]) -> JobKind:
+    """The kind of jobs that carries out `operations`, or what scripts have asked for."""
+
+    def make(parameters: Parameters, permissive: bool) -> Job:
+        if CHAIN in parameters:
+            return scripted(parameters)
+        return OperationSequence(operations.kinds, parameters, permissive)
+
+    return JobKind(name=SEQUENCE, make=make, is_interruptible=lambda job: not isinstance(job, OperationSequence))
