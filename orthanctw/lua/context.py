@@ -20,6 +20,8 @@ from orthanctw.lua.worker import Frame, LuaWorker
 
 log = Logger(namespace="orthanctw.lua")
 _KILLED: Final = "the time limit is exceeded"
+#: What they are told who have waited for an answer.
+TOO_LATE: Final = "The script gave no answer in time"
 
 
 @cache
@@ -189,7 +191,7 @@ class LuaContext:
             outcome = lua.run(function, *[lua.converter.to_lua(value) for value in values])
             ok, *results = outcome if isinstance(outcome, tuple) else (outcome,)
             if frame.is_killed:
-                raise LuaError(_KILLED) if frame.deadline is None else ServiceUnavailable("The script was too slow")
+                raise LuaError(_KILLED) if frame.deadline is None else ServiceUnavailable(TOO_LATE)
             if not ok:
                 raise LuaError(_message(results[0] if results else None))
             return [

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ServiceUnavailable
-from orthanctw.lua.context import LuaContext
+from orthanctw.lua.context import TOO_LATE, LuaContext
 from orthanctw.lua.functions import Functions
 from orthanctw.lua.values import LuaOptions, LuaServices
 from orthanctw.lua.worker import Event, Frame, LuaWorker, Task, Values, log_failure
@@ -236,7 +236,8 @@ class LuaEngine:
     def _give_up(self, task: Task, name: str, seconds: float) -> None:
         task.is_wanted = False
         if not task.done.called:
-            task.done.errback(ServiceUnavailable(f"The script gave no answer within {seconds:g} s ({name})"))
+            log.error("Lua: {name} has not answered within {seconds:g} s", name=name, seconds=seconds)
+            task.done.errback(ServiceUnavailable(TOO_LATE))
 
 
 def _made(values: Sequence[Any]) -> list[Any]:
