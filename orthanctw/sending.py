@@ -62,7 +62,7 @@ async def outgoing_of(
 async def temporary_copy(storage: IStorageArea, attachment: Attachment) -> AsyncIterator[str]:
     """The path of a temporary file with what an attachment holds, inflated, for the length of a block."""
     spool = storage.spool(is_object=False)
-    copying: Deferred[None] = storage.call(_copy, storage, attachment, spool)
+    copying: Deferred[None] = storage.call(_inflate, storage, attachment, spool)
     try:
         await shield(copying)
         yield spool.path
@@ -82,7 +82,7 @@ def outgoing_object(storage: IStorageArea, item: StoredObject) -> AbstractAsyncC
     )
 
 
-def _copy(storage: IStorageArea, attachment: Attachment, spool: ISpool) -> None:
+def _inflate(storage: IStorageArea, attachment: Attachment, spool: ISpool) -> None:
     reader = storage.reader_blocking(attachment)
     try:
         while chunk := reader.read_blocking(_CHUNK):

@@ -170,7 +170,6 @@ class ChainTests(OperationsCase):
 
     async def test_failed_peer(self) -> None:
         """The same of a peer."""
-        self.peer.answer = lambda asked: None
         job = await self.outcome(
             "Delete(SendToPeer(id, 'none'))",
             OrthancPeers={"none": [f"http://127.0.0.1:{free_port()}/"]},
