@@ -94,6 +94,7 @@ def _services(parts: Parts) -> dict[str, Service]:
             default_encoding=parts.default_encoding,
             ignored=parts.modalities.ignored_keys,
             identifiers=parts.identifiers,
+            filters=parts.query_filters,
         ),
         dimse.C_GET_RQ: GetService(
             parts.retrieval,
@@ -116,6 +117,8 @@ def _services(parts: Parts) -> dict[str, Service]:
     services = {uid: by_command[command] for uid, command in QUERY_RETRIEVE.items()}
     del services[WORKLIST_FIND]
     if parts.worklists is not None:
-        services[WORKLIST_FIND] = WorklistService(parts.worklists, parts.default_encoding, parts.identifiers)
+        services[WORKLIST_FIND] = WorklistService(
+            parts.worklists, parts.default_encoding, parts.identifiers, parts.query_filters
+        )
     services[STORAGE_COMMITMENT] = parts.commitment.service()
     return services

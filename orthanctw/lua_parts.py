@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.task import LoopingCall
 
-from orthanctw.errors import BadRequest, ConfigurationError, UnknownResource
+from orthanctw.errors import BadRequest, UnknownResource
 from orthanctw.httpclient import HttpFailure, HttpRequest
-from orthanctw.lua import FILTERS, LuaEngine, LuaOptions, LuaServices, ScriptRequest
+from orthanctw.lua import LuaEngine, LuaOptions, LuaServices, ScriptRequest
 from orthanctw.lua_events import EventValues, LuaTelling
+from orthanctw.lua_hooks import LuaFindFilter, LuaHttpFilter, LuaStoreFilter
 from orthanctw.lua_ingest import LuaIngestFilter
 from orthanctw.lua_operations import LuaOperations
 from orthanctw.model import Origin, OriginKind, ResourceLevel
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from orthanctw.parts import Parts
 
 _MEGABYTE: Final = 1024 * 1024
-#: Filters that are asked.
-_ASKED: Final = frozenset(("ReceivedInstanceFilter", "ReceivedCStoreInstanceFilter"))
 _HEART_BEAT: Final = "OnHeartBeat"
 
 
@@ -81,15 +80,13 @@ class LuaParts:
             parts.events.subscribe(self._telling)
             parts.events.subscribe_to_jobs(self._telling)
             parts.ingest.add_filter(LuaIngestFilter(self.engine))
+            parts.http_filters.append(LuaHttpFilter(self.engine))
+            parts.find_filters.append(LuaFindFilter(self.engine))
+            parts.store_filters.add(LuaStoreFilter(self.engine))
 
     async def start(self) -> None:
-        """Run the configured scripts. ConfigurationError when one fails, or needs a filter that nobody would ask."""
+        """Run the configured scripts. ConfigurationError when one fails."""
         await self.engine.start()
-        unknown = [name for name in sorted(FILTERS - _ASKED) if self.engine.has(name)]
-        if unknown:
-            raise ConfigurationError(
-                [f"LuaScripts: {name} is not asked yet; what it keeps out would come in" for name in unknown]
-            )
 
     def begin(self) -> None:
         """Tell that the server is ready."""

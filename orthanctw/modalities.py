@@ -68,6 +68,11 @@ class Modalities(Known[Modality]):
         found = self.of_aet(aet)
         return None if found is None else self.remote(found)
 
+    def manufacturer_of(self, aet: str) -> str:
+        """The manufacturer of the modality of an AE title."""
+        found = self.of_aet(aet)
+        return (Manufacturer.GENERIC if found is None else found.manufacturer).value
+
     def ignored_keys(self, calling_aet: str, address: str) -> Collection[int]:
         """Tags of its queries that mean nothing."""
         found = self.of_aet(calling_aet)

@@ -15,6 +15,7 @@ from orthanctw.bodies import BodyLimits, MemoryBudget
 from orthanctw.caches import Caches
 from orthanctw.catalog import Catalog
 from orthanctw.commitment_parts import CommitmentParts
+from orthanctw.contents import Contents
 from orthanctw.conversion import Conversion, ConversionOptions
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, DictionaryEntry
@@ -34,7 +35,7 @@ from orthanctw.finder import Finder
 from orthanctw.httpclient import ClientOptions, HttpClient, Proxy
 from orthanctw.index.database import SqliteIndex
 from orthanctw.ingest import Ingest, IngestOptions
-from orthanctw.interfaces import ISpool, ITranscoder
+from orthanctw.interfaces import IFindFilter, IHttpFilter, ISpool, ITranscoder
 from orthanctw.jobs.contract import JobKind
 from orthanctw.jobs.engine import JobsEngine
 from orthanctw.jobs.kinds.archive import archive_kinds
@@ -54,6 +55,7 @@ from orthanctw.peers import PeerClient, Peers
 from orthanctw.pictures import Pictures
 from orthanctw.processes import ProcessPool
 from orthanctw.programs import Programs
+from orthanctw.queryfilters import QueryFilters
 from orthanctw.reconstruction import Reconstruction
 from orthanctw.removal import Removal
 from orthanctw.replication import Replication
@@ -67,6 +69,8 @@ from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.storage.indexonly import IndexOnlyStorage
 from orthanctw.storedwarnings import StoredWarnings
+from orthanctw.storefilters import StoreFilters
+from orthanctw.tagviews import TagViews
 from orthanctw.threads import NamedPool
 from orthanctw.tls import Encryption
 from orthanctw.uploads import UploadLimits, Uploads
@@ -207,11 +211,24 @@ class Parts:
             decodes=settings.transcoding.builtin_decoder_transcoder_order is not DecoderOrder.DISABLED,
         )
         self.scu = self._build_scu(own.scu_threads, settings.lua.dicom_association_close_delay)
-        self.sender = Sender(self.scu, self.storage)
-        self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage)
+        self._build_filters()
         self.commitment = CommitmentParts(self, self._reactor)
         self.jobs = self._build_jobs()
         self.lua = LuaParts(self, self._reactor)
+
+    def _build_filters(self) -> None:
+        """What scripts are asked by, and what sends objects.
+
+        Scripts add themselves to the lists, in the order in which they are asked.
+        """
+        self.http_filters: list[IHttpFilter] = []
+        self.find_filters: list[IFindFilter] = []
+        self.query_filters = QueryFilters(self.find_filters, self.dictionary, self.modalities.manufacturer_of)
+        self.contents = Contents(self.catalog, self.storage)
+        self.views = TagViews(self.catalog, self.contents, self.encoder_pool, self.default_encoding)
+        self.store_filters = StoreFilters(self.views)
+        self.sender = Sender(self.scu, self.storage, self.store_filters)
+        self.senders = Senders(partial(self._build_scu, 1, _WHOLE_MOVE), self.storage, self.store_filters)
 
     def _build_peers(self) -> None:
         """What goes out over HTTP."""

@@ -10,11 +10,12 @@ from twisted.logger import Logger
 
 from orthanctw.dicom.dictionary import Dictionary, format_tag
 from orthanctw.dicom.elements import Elements
-from orthanctw.dicom.scuqueries import query_for, sop_class_of
+from orthanctw.dicom.scuqueries import normalized, query_for, sop_class_of
 from orthanctw.errors import ParameterOutOfRange, UnknownResource
 from orthanctw.interfaces import IDicomScu
 from orthanctw.modalities import Modalities
 from orthanctw.model import ResourceLevel
+from orthanctw.queryfilters import QueryFilters
 from orthanctw.remote import Remote
 
 log = Logger(namespace="orthanctw.dicom")
@@ -43,24 +44,32 @@ class RemoteQuery:
 
 
 class QueryArchive:
-    """Sends queries and keeps the last ones. `size` is ``QueryRetrieveSize``; 0 for no limit."""
+    """Sends queries and keeps the last ones.
 
-    def __init__(self, scu: IDicomScu, modalities: Modalities, dictionary: Dictionary, size: int) -> None:
+    Parameters
+    ----------
+    size : int
+        ``QueryRetrieveSize``; 0 for no limit.
+    filters : QueryFilters
+        Change those that are kept, before they are sent.
+    """
+
+    def __init__(
+        self, scu: IDicomScu, modalities: Modalities, dictionary: Dictionary, size: int, filters: QueryFilters
+    ) -> None:
         self._scu = scu
         self._modalities = modalities
         self._dictionary = dictionary
         self._size = size
+        self._filters = filters
         self._kept: dict[str, RemoteQuery] = {}
 
-    async def find(self, remote: Remote, level: ResourceLevel, query: Elements, *, normalize: bool) -> list[Elements]:
-        """Ask a remote application entity."""
-        sent, dropped = query_for(level, query, self._dictionary, remote.manufacturer, normalize=normalize)
-        if dropped:
-            log.warn(
-                "Tags that do not belong to a query of {kind} level are left out: {tags}",
-                kind=level.title,
-                tags=", ".join(map(format_tag, dropped)),
-            )
+    async def find(self, remote: Remote, level: ResourceLevel, query: Elements) -> list[Elements]:
+        """Ask a remote application entity, with the keys that a query of the level may have."""
+        return await self._sent(remote, level, _normalized(level, query))
+
+    async def _sent(self, remote: Remote, level: ResourceLevel, query: Elements) -> list[Elements]:
+        sent = query_for(level, query, self._dictionary, remote.manufacturer)
         found: list[Elements] = await self._scu.find(remote, sop_class_of(level), sent)
         return found
 
@@ -82,7 +91,8 @@ class QueryArchive:
         level = ResourceLevel.parse(level_text)
         if level is None:
             raise ParameterOutOfRange("Unknown level")
-        answers = await self.find(remote, level, query, normalize=normalize)
+        changed = await self._filters.outgoing_find(_normalized(level, query) if normalize else query, remote.aet)
+        answers = await self._sent(remote, level, changed)
         identifier = str(uuid.uuid4())
         self._kept[identifier] = RemoteQuery(
             modality=modality, level=level, level_text=level_text, query=query, remote=remote, answers=answers
@@ -107,3 +117,14 @@ class QueryArchive:
     def delete(self, identifier: str) -> None:
         """Forget a query; nothing happens when it is unknown."""
         self._kept.pop(identifier, None)
+
+
+def _normalized(level: ResourceLevel, query: Elements) -> Elements:
+    kept, dropped = normalized(level, query)
+    if dropped:
+        log.warn(
+            "Tags that do not belong to a query of {kind} level are left out: {tags}",
+            kind=level.title,
+            tags=", ".join(map(format_tag, dropped)),
+        )
+    return kept

@@ -11,7 +11,6 @@ import attrs
 
 from orthanctw.bulk import Bulk
 from orthanctw.configuration import mac_addresses
-from orthanctw.contents import Contents
 from orthanctw.creation import Creation, CreationOptions
 from orthanctw.dicom_parts import conformance_of
 from orthanctw.editing_parts import editing_routes
@@ -54,7 +53,6 @@ from orthanctw.rest.submission import Submission
 from orthanctw.rest.webdav.routes import WebDavRoutes
 from orthanctw.settings import Settings
 from orthanctw.system import system_information
-from orthanctw.tagviews import TagViews
 from orthanctw.webdav.listings import Listings
 from orthanctw.webdav.tree import Tree
 from orthanctw.webdav.uploading import UploadFolder
@@ -128,8 +126,7 @@ def build_api(
 
 
 def _content_routes(parts: Parts) -> list[object]:
-    contents = Contents(parts.catalog, parts.storage)
-    views = TagViews(parts.catalog, contents, parts.encoder_pool, parts.default_encoding)
+    contents, views = parts.contents, parts.views
     return [ContentRoutes(parts.catalog, contents, views, parts.transcoder), ViewRoutes(parts.catalog, views)]
 
 
@@ -182,7 +179,9 @@ def _file_export(parts: Parts) -> FileExport | None:
 
 def _network_routes(parts: Parts, submission: Submission, encoder: JsonEncoder) -> list[object]:
     options = parts.settings.dicom
-    queries = QueryArchive(parts.scu, parts.modalities, parts.dictionary, options.query_retrieve_size)
+    queries = QueryArchive(
+        parts.scu, parts.modalities, parts.dictionary, options.query_retrieve_size, parts.query_filters
+    )
     return [
         ModalityRoutes(
             parts.modalities,
@@ -236,4 +235,5 @@ def http_options(parts: Parts, settings: Settings) -> HttpOptions:
         tcp_no_delay=http.tcp_no_delay,
         maximum_connections=own.maximum_connections,
         pool=parts.encoder_pool,
+        filters=parts.http_filters,
     )

@@ -15,6 +15,7 @@ from orthanctw.model import Attachment, Compression
 from orthanctw.remote import Originator, Outgoing, Remote
 from orthanctw.retrieval import StoredObject
 from orthanctw.storage.reader import FileReader
+from orthanctw.storefilters import StoreFilters
 from orthanctw.threads import shield
 
 #: Files up to so many bytes are inflated in memory.
@@ -105,11 +106,12 @@ def temporary_reader(
 
 
 class Sender:
-    """Sends objects by C-STORE."""
+    """Sends objects by C-STORE, if no filter keeps them here."""
 
-    def __init__(self, scu: IDicomScu, storage: IStorageArea) -> None:
+    def __init__(self, scu: IDicomScu, storage: IStorageArea, filters: StoreFilters) -> None:
         self._scu = scu
         self._storage = storage
+        self._filters = filters
 
     async def send(
         self,
@@ -117,8 +119,13 @@ class Sender:
         item: StoredObject,
         contexts: Sequence[tuple[str, str]],
         originator: Originator | None = None,
-    ) -> int:
-        """Send one object; the status, which is success or a warning. `contexts` are those of all that follow."""
+    ) -> int | None:
+        """Send one object; the status, which is success or a warning, or None when it is kept here.
+
+        `contexts` are those of all that follow.
+        """
+        if not await self._filters.sends(item.public_id, remote.host, remote.aet):
+            return None
         async with outgoing_object(self._storage, item) as outgoing:
             status: int = await self._scu.store(remote, outgoing, contexts, originator)
             return status
@@ -130,9 +137,12 @@ class Senders:
     The requester of a C-MOVE that is its own destination (as DCMTK's ``movescu``) waits for that end.
     """
 
-    def __init__(self, make_scu: Callable[[], IDicomScu], storage: IStorageArea) -> None:
+    def __init__(
+        self, make_scu: Callable[[], IDicomScu], storage: IStorageArea, filters: StoreFilters
+    ) -> None:
         self._make_scu = make_scu
         self._storage = storage
+        self._filters = filters
         self._used: set[IDicomScu] = set()
 
     @asynccontextmanager
@@ -141,7 +151,7 @@ class Senders:
         scu = self._make_scu()
         self._used.add(scu)
         try:
-            yield Sender(scu, self._storage)
+            yield Sender(scu, self._storage, self._filters)
         finally:
             self._used.discard(scu)
             await scu.close()

@@ -147,12 +147,3 @@ class StartTests(RestCase):
         with self.assertRaisesRegex(ConfigurationError, f"{script.name}:2: no"):
             await self.restart(LuaScripts=[str(script)])
         self.running = False
-
-    async def test_filters_that_are_not_asked(self) -> None:
-        """A filter that nobody would ask stops the start: what it keeps out would come in."""
-        script = Path(self.mktemp()).absolute()
-        name = "IncomingHttpRequestFilter"
-        script.write_text(f"function {name}() return false end")
-        with self.assertRaisesRegex(ConfigurationError, f"LuaScripts: {name} is not asked yet"):
-            await self.restart(LuaScripts=[str(script)])
-        self.running = False

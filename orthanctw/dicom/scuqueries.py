@@ -70,19 +70,23 @@ def parse_query(value: object, dictionary: Dictionary, depth: int = 0) -> Elemen
     return [elements[tag] for tag in sorted(elements)]
 
 
+def normalized(level: ResourceLevel, elements: Elements) -> tuple[Elements, list[int]]:
+    """The keys that a query of a level may have, and the tags of those that do not belong to it."""
+    kept = [element for element in elements if element[0] in _allowed()[level]]
+    others = [element[0] for element in elements if element[0] not in _allowed()[level]]
+    return kept, [tag for tag in others if tag != QUERY_RETRIEVE_LEVEL]
+
+
 def query_for(
-    level: ResourceLevel, elements: Elements, dictionary: Dictionary, manufacturer: Manufacturer, *, normalize: bool
-) -> tuple[Elements, list[int]]:
-    """What to send for a query of a level, and the tags that were left out as they do not belong to it."""
-    kept = {element[0]: element for element in elements if element[0] != QUERY_RETRIEVE_LEVEL}
-    dropped = [tag for tag in kept if normalize and tag not in _allowed()[level]]
-    for tag in dropped:
-        del kept[tag]
+    level: ResourceLevel, elements: Elements, dictionary: Dictionary, manufacturer: Manufacturer
+) -> Elements:
+    """What to send for a query of a level."""
+    kept = {element[0]: element for element in elements}
     universal = "*" if manufacturer is Manufacturer.GE else ""
     for tag in UNIQUE_KEYS[level]:
         kept.setdefault(tag, (tag, dictionary.vr(tag), universal))
     kept[QUERY_RETRIEVE_LEVEL] = (QUERY_RETRIEVE_LEVEL, "CS", LEVEL_TEXTS[level])
-    return [kept[tag] for tag in sorted(kept)], dropped
+    return [kept[tag] for tag in sorted(kept)]
 
 
 def retrieve_query(level: ResourceLevel, answer: Mapping[int, str], dictionary: Dictionary) -> Elements:

@@ -64,6 +64,8 @@ class LuaContext:
         #: Which of the callbacks there are.
         self.defined: frozenset[str] = frozenset()
         self._lua: _Lua
+        #: False while the configured scripts must be run anew: filters that they define are missing.
+        self._is_whole = True
         self._is_limited = False
 
     def open(self) -> None:
@@ -113,6 +115,7 @@ class LuaContext:
         )
         self._functions.converter = converter
         self._run_configured()
+        self._is_whole = True
         self._look()
 
     def close(self) -> None:
@@ -128,13 +131,15 @@ class LuaContext:
     def call(self, name: str, values: Sequence[Any], deadline: float) -> list[Any] | None:
         """Ask a callback; what it answers, as JSON, or None when there is none of this name. LuaError.
 
-        ServiceUnavailable when it is too slow.
+        ServiceUnavailable when it is too slow, or the scripts that define it could not be run anew.
 
         Parameters
         ----------
         deadline : float
             When nobody waits for the answer any more (monotonic seconds).
         """
+        if not self._is_whole:
+            raise ServiceUnavailable("The scripts have not been run")
         function = self._lua.get(name.encode())
         return None if function is None else self._run_in(self._frame(deadline), function, values)
 
@@ -156,6 +161,7 @@ class LuaContext:
         if used < limit * 7 / 8:
             return
         log.error("Lua: scripts hold {used} MB: their context is given up, and made anew", used=used >> 20)
+        self._is_whole = False
         try:
             self.open()
         except ConfigurationError as e:
@@ -207,7 +213,8 @@ class LuaContext:
             self._limit(was_limited)
 
     def _look(self) -> None:
-        self.defined = frozenset(self._lua.defined().decode().split())
+        if self._is_whole:
+            self.defined = frozenset(self._lua.defined().decode().split())
 
     def _is_killed(self) -> bool:
         return self._worker.frame.is_killed

@@ -6,7 +6,7 @@ A request is authenticated before its body is received, so a stranger cannot fil
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -24,9 +24,10 @@ from twisted.web import http, server
 from twisted.web.resource import Resource
 
 from orthanctw.bodies import Body, BodyLimits
-from orthanctw.errors import EmptyAnswer, RequestTooLarge
-from orthanctw.interfaces import IReader
+from orthanctw.errors import EmptyAnswer, OrthancError, RequestTooLarge
+from orthanctw.interfaces import IHttpFilter, IReader
 from orthanctw.rest.authentication import Authenticator
+from orthanctw.rest.filtering import question_of, refusal
 from orthanctw.rest.reply import Reply
 from orthanctw.rest.sending import ReaderProducer
 from orthanctw.threads import NamedPool
@@ -70,6 +71,8 @@ class HttpOptions:
     maximum_connections: int = 1000
     #: Compresses large bodies; without it, the reactor does.
     pool: NamedPool | None = None
+    #: Asked in turn, once it is known who asks.
+    filters: Sequence[IHttpFilter] = ()
 
 
 class OrthancChannel(http.HTTPChannel):
@@ -84,6 +87,8 @@ class OrthancChannel(http.HTTPChannel):
     _last_activity = 0.0
     _host: IAddress | None = None
     _peer: IAddress | None = None
+    #: The time limit before `hold`.
+    _held: float | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -130,6 +135,26 @@ class OrthancChannel(http.HTTPChannel):
         asked = b",".join(request.requestHeaders.getRawHeaders(b"connection", ()))
         return b"close" not in (token.strip().lower() for token in asked.split(b","))
 
+    def hold(self) -> None:
+        """Take nothing more from the peer until `release`: not even what has been read with the headers."""
+        self.paused = True
+        self._networkProducer.pauseProducing()
+        self._held = self.setTimeout(None)
+
+    def release(self) -> None:
+        """Go on after `hold`."""
+        self.setTimeout(self._held)
+        self.paused = False
+        if not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+        self.dataReceived(b"")
+
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        if self.paused:
+            # The peer has read the answer before; its next request still waits.
+            self._networkProducer.pauseProducing()
+
     def requestDone(self, request: Any) -> None:
         self.transport.bufferSize = _READ_SIZE
         super().requestDone(request)
@@ -151,7 +176,9 @@ class OrthancRequest(server.Request):
     site: Any
     body: Body
     username = ""
-    refused: EmptyAnswer | None = None
+    refused: OrthancError | None = None
+    #: Under way while filters are asked.
+    _decision: Deferred[Any] | None = None
     answered_early = False
     head = False
     segments: tuple[str, ...] = ()
@@ -175,12 +202,49 @@ class OrthancRequest(server.Request):
             if length is not None and options.limits.refuses(length):
                 raise RequestTooLarge()
         except EmptyAnswer as e:
-            self.refused = e
-            self.body.refuse()
-            if self.requestHeaders.hasHeader("expect"):
-                # The client asks before it sends: the refusal is the answer, not 100.
-                self.requestHeaders.removeHeader("expect")
-                self._refuse_early()
+            self._refuse(e)
+            return
+        if any(each.is_needed() for each in options.filters):
+            self._ask(options.filters, has_body=length != 0)
+
+    def _refuse(self, error: OrthancError) -> None:
+        self.refused = error
+        self.body.refuse()
+        if self.requestHeaders.hasHeader("expect"):
+            # The client asks before it sends: the refusal is the answer, not 100.
+            self.requestHeaders.removeHeader("expect")
+            self._refuse_early()
+
+    def _ask(self, filters: Sequence[IHttpFilter], *, has_body: bool) -> None:
+        """Ask filters before anything of the body is taken."""
+        channel = self.channel
+        self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
+        self._prepare()
+        question = None if self.refused is not None else question_of(self)
+        if question is None:
+            return
+        expected = self.requestHeaders.getRawHeaders(b"expect", ())
+        # Else the client is told to go on before anybody has decided.
+        self.requestHeaders.removeHeader(b"expect")
+        if has_body:
+            channel.hold()
+        deciding: Deferred[Any] = Deferred.fromCoroutine(refusal(filters, question))
+        self._decision = deciding
+        deciding.addBoth(self._decided, expected, has_body)
+
+    def _decided(self, refused: Any, expected: Sequence[bytes], has_body: bool) -> None:
+        self._decision = None
+        if self._disconnected:
+            return
+        if expected:
+            self.requestHeaders.setRawHeaders(b"expect", expected)
+        if refused is not None:
+            self._refuse(refused)
+        elif expected and expected[0].lower() == b"100-continue" and self.clientproto == b"HTTP/1.1":
+            self.channel._send100Continue()
+            self.requestHeaders.removeHeader(b"expect")
+        if has_body:
+            self.channel.release()
 
     def handleContentChunk(self, data: bytes) -> None:
         self.body.write(data)
@@ -213,6 +277,9 @@ class OrthancRequest(server.Request):
         self.site.fail(self, failure)
 
     def _start(self, _: None) -> None:
+        if self._decision is not None:
+            self._decision.addCallback(self._start)
+            return
         if self._disconnected:
             self.body.discard()
             return
@@ -320,6 +387,8 @@ class OrthancRequest(server.Request):
         if hasattr(self, "body"):
             self.body.discard()
         super().connectionLost(reason)
+        if self._decision is not None:
+            self._decision.cancel()
 
 
 def _text(query_value: str) -> str:

@@ -11,6 +11,7 @@ from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Elements
 from orthanctw.dicom.encoding import is_known
 from orthanctw.dicom.identifierlog import IdentifierLog
 from orthanctw.dicom.scp.exchange import Exchange, Outcome
+from orthanctw.queryfilters import QueryFilters
 from orthanctw.querying import Querying, text_of
 
 #: Keys of a query that a modality sends and that mean nothing, by its AE title and address.
@@ -26,6 +27,8 @@ class FindService:
         Of queries that name no character set, and of answers.
     ignored : callable
         ``ignored(calling_aet, address)``: tags of a query to leave out.
+    filters : QueryFilters
+        Change queries; the character set of answers is that of the query as it came.
     """
 
     def __init__(
@@ -35,11 +38,13 @@ class FindService:
         default_encoding: DefaultEncoding,
         ignored: Ignored,
         identifiers: IdentifierLog,
+        filters: QueryFilters,
     ) -> None:
         self._querying = querying
         self._identifiers = identifiers
         self._default_encoding = default_encoding
         self._ignored = ignored
+        self._filters = filters
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-FIND: a pending response for each match."""
@@ -47,6 +52,7 @@ class FindService:
         character_sets = character_sets_of(identifier, self._default_encoding)
         aet, address = exchange.carrier.calling_aet, exchange.carrier.address
         self._identifiers.received("C-FIND", aet, address, identifier)
+        identifier = await self._filters.incoming_find(identifier, exchange.carrier)
         ignored = self._ignored(aet, address)
         answers = await self._querying.begin(identifier, ignored)
         return await tell(exchange, answers, character_sets)

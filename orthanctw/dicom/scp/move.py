@@ -19,6 +19,7 @@ from orthanctw.model import ResourceLevel
 from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import Retrieval, StoredObject
 from orthanctw.sending import Sender, Senders, contexts_of
+from orthanctw.storefilters import Undecided
 
 log = Logger(namespace="orthanctw.dicom")
 #: Objects of one kind in a row without an answer to the C-STORE, after which others of the kind are not tried: each may
@@ -94,8 +95,13 @@ class MoveService:
                 operations.failed(item)
                 continue
             try:
-                operations.succeeded(await sender.send(remote, item, contexts, originator))
+                status = await sender.send(remote, item, contexts, originator)
+                # What a filter keeps here counts as sent.
+                operations.succeeded(dimse.SUCCESS if status is None else status)
                 unanswered[kind] = 0
+            except Undecided as e:
+                log.warn("C-MOVE: {id} is not sent: {reason}", id=item.public_id, reason=str(e))
+                operations.failed(item)
             except OrthancError as e:
                 log.info("C-MOVE: {id} could not be sent: {reason}", id=item.public_id, reason=str(e))
                 operations.failed(item)

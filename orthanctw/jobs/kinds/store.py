@@ -74,7 +74,8 @@ class StoreJob:
         omitted: Sequence[int] = position.get("Omitted", ())
         if place < len(self._instances):
             try:
-                await self._send(self._instances[place])
+                if not await self._send(self._instances[place]):
+                    omitted = [*omitted, place]
             except ServiceUnavailable:
                 # It is not the peer's fault: the step is done again.
                 raise
@@ -108,11 +109,12 @@ class StoreJob:
             position["Transaction"],
         )
 
-    async def _send(self, public_id: str) -> None:
+    async def _send(self, public_id: str) -> bool:
+        """Whether an instance was sent, and not kept here by a filter, which counts as sent."""
         item = (await self._known()).get(public_id)
         if item is None:
             raise UnknownResource("An instance was deleted meanwhile")
-        await self._sender.send(self._remote, item, self._contexts, self._originator)
+        return await self._sender.send(self._remote, item, self._contexts, self._originator) is not None
 
     async def end(self) -> None:
         # What was deleted or changed meanwhile is looked up anew.

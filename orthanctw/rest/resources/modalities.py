@@ -326,9 +326,7 @@ class ModalityRoutes:
     async def _find(self, call: Call, level: ResourceLevel, query: Elements) -> Sequence[Elements]:
         usual = {element[0]: element for element in template(level, self._dictionary)}
         asked = {**usual, **{element[0]: element for element in query}}
-        return await self._queries.find(
-            self._remote(call, {}), level, [asked[tag] for tag in sorted(asked)], normalize=True
-        )
+        return await self._queries.find(self._remote(call, {}), level, [asked[tag] for tag in sorted(asked)])
 
     def _simplified(self, answer: Elements) -> dict[str, Any]:
         return form_of(answer, TagFormat.SIMPLIFY, FormOptions(dictionary=self._dictionary, maximum_length=0))
