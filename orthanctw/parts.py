@@ -55,6 +55,7 @@ from orthanctw.peers import PeerClient, Peers
 from orthanctw.pictures import Pictures
 from orthanctw.processes import ProcessPool
 from orthanctw.programs import Programs
+from orthanctw.python_parts import PythonParts
 from orthanctw.queryfilters import QueryFilters
 from orthanctw.reconstruction import Reconstruction
 from orthanctw.removal import Removal
@@ -214,6 +215,7 @@ class Parts:
         self._build_filters()
         self.commitment = CommitmentParts(self, self._reactor)
         self.jobs = self._build_jobs()
+        self.python = PythonParts(self, self._reactor)
         self.lua = LuaParts(self, self._reactor)
 
     def _build_filters(self) -> None:

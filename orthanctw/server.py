@@ -31,7 +31,7 @@ LAST_START = 1001
 #: How often the end of running requests is looked for while stopping, in seconds.
 _STOP_INTERVAL = 0.02
 #: Seconds that scripts have in any case, whatever has taken the time of all.
-_LUA_TIME = 2.0
+_SCRIPTS_TIME = 2.0
 #: What they are told who speak plain HTTP where HTTPS is expected.
 _NO_HTTPS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -110,9 +110,12 @@ class Server(Parts):
             if self.housekeeping is not None:
                 self.housekeeping.start()
                 started.append(self.housekeeping.stop)
+            started.append(lambda: self.python.stop(self._reactor.seconds()))
+            await self.python.start()
             started.append(lambda: self.lua.stop(self._reactor.seconds()))
             await self.lua.start()
             self._listen()
+            self.python.started()
             self.lua.begin()
         except BaseException:
             for stop in reversed(started):
@@ -229,7 +232,9 @@ class Server(Parts):
         if self.housekeeping is not None:
             await self.housekeeping.stop()
         # Its filters decided about all that came in until now, and all that was stored is to be told.
-        await self.lua.stop(max(deadline, self._reactor.seconds() + _LUA_TIME))
+        scripts_end = max(deadline, self._reactor.seconds() + _SCRIPTS_TIME)
+        await self.lua.stop(scripts_end)
+        await self.python.stop(scripts_end)
         await self.senders.close()
         await self.scu.close()
         await self.http.close()

@@ -146,6 +146,9 @@ TESTS: Final = {
     "LuaScripts": "test_lua_rest.StartTests.test_scripts",
     "ExecuteLuaEnabled": "test_lua_rest.ExecuteTests.test_output",
     "DicomAssociationCloseDelay": f"{_MODALITIES}.AskingTests.test_association_close_delay",
+    # Python
+    "PythonScript": "test_python_loading.LoadingTests.test_no_file",
+    "PythonVerbose": "test_python_loading.LoadingTests.test_verbose",
     # Performance
     "MaximumStorageCacheSize": "test_caches.ServerTests.test_off",
     "StorageAccessOnFind": f"{_DATA}.AccessTests.test_never",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
 from werkzeug.exceptions import HTTPException
 
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import OrthancError, UnknownResource
+from orthanctw.errors import EmptyAnswer, OrthancError, UnknownResource
 from orthanctw.model import Origin
 from orthanctw.rest.app import RestApi
 from orthanctw.rest.call import Call
 from orthanctw.rest.reply import Reply
 
 _PIECE: Final = 1 << 20
+#: What statuses of answers mean to scripts; others are BAD_REQUEST.
+_CODES: Final = {
+    401: ErrorCode.UNAUTHORIZED,
+    403: ErrorCode.UNAUTHORIZED,
+    404: ErrorCode.UNKNOWN_RESOURCE,
+    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+}
 
 
 class ScriptDispatcher:
@@ -27,12 +34,15 @@ class ScriptDispatcher:
         What objects that are stored so are told to come from.
     maximum : int
         Bytes of the answer's body at most.
+    successes : container of int
+        Statuses that are no failures.
     """
 
-    def __init__(self, api: RestApi, origin: Origin, maximum: int) -> None:
+    def __init__(self, api: RestApi, origin: Origin, maximum: int, successes: Container[int] = (200,)) -> None:
         self._api = api
         self._origin = origin
         self._maximum = maximum
+        self._successes = successes
 
     async def ask(self, method: str, uri: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """The body of the answer to a request. OrthancError when the answer is no success (200)."""
@@ -51,9 +61,11 @@ class ScriptDispatcher:
         except HTTPException as e:
             # There is no such path, or not with this method.
             raise UnknownResource(f"{method} {path}", http_status=e.code) from e
+        except EmptyAnswer as e:
+            raise _failure(method, path, e.http_status) from e
         content = await self._content(reply)
-        if reply.status != 200:
-            raise OrthancError(f"{method} {path} is answered with {reply.status}", http_status=reply.status)
+        if reply.status not in self._successes:
+            raise _failure(method, path, reply.status)
         return content
 
     async def _content(self, reply: Reply) -> bytes:
@@ -71,3 +83,8 @@ class ScriptDispatcher:
         finally:
             reader.close()
         return b"".join(pieces)
+
+
+def _failure(method: str, path: str, status: int) -> OrthancError:
+    code = _CODES.get(status, ErrorCode.BAD_REQUEST)
+    return OrthancError(f"{method} {path} is answered with {status}", code=code, http_status=status)

@@ -1,0 +1,21 @@
+"""Scripts in Python and their module ``orthanc`` (level 3: mechanisms).
+
+Everything that a script does happens on threads of its own, never on the reactor's.
+"""
+
+from orthanctw.scripting.host import Host, ScriptingOptions, ScriptingServices, ScriptRequest
+from orthanctw.scripting.loading import Scripts
+from orthanctw.scripting.module import build_module
+from orthanctw.scripting.registry import Kind, Registration, Registry
+
+__all__ = [
+    "Host",
+    "Kind",
+    "Registration",
+    "Registry",
+    "ScriptRequest",
+    "ScriptingOptions",
+    "ScriptingServices",
+    "Scripts",
+    "build_module",
+]
