@@ -103,11 +103,9 @@ class StoreJob:
     async def _ask(self, position: Position) -> None:
         known, omitted = await self._known(), frozenset(position.get("Omitted", ()))
         sent = [known.get(public_id) for place, public_id in enumerate(self._instances) if place not in omitted]
-        await self._commitments.ask(
-            self._remote,
-            [(item.sop_class_uid, item.sop_instance_uid) for item in sent if item is not None],
-            position["Transaction"],
-        )
+        references = [(item.sop_class_uid, item.sop_instance_uid) for item in sent if item is not None]
+        if references:
+            await self._commitments.ask(self._remote, references, position["Transaction"])
 
     async def _send(self, public_id: str) -> bool:
         """Whether an instance was sent, and not kept here by a filter, which counts as sent."""
