@@ -6,7 +6,7 @@
 local tick, is_killed, limit_on, limit_off, call_host, find_plain, pattern_source = ...
 
 -- The hook is called after so many instructions.
-local COUNT = 1000
+local COUNT = 10000
 local KILLED = "the time limit is exceeded"
 local G = _G
 local error, type, select, tostring, rawget, rawlen = error, type, select, tostring, rawget, rawlen
