@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -45,6 +47,15 @@ class DicomCase(RestCase):
         ran = await run("storescu", "-v", "-aec", "ORTHANC", "127.0.0.1", str(self.dicom_port), *arguments)
         self.assertEqual(ran.status, 0, ran.output)
         return ran.output
+
+    async def zipped(self, files: Iterable[bytes]) -> None:
+        """Store many objects at once."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for number, data in enumerate(files):
+                archive.writestr(f"{number}.dcm", data)
+        answer = await self.client.post("/instances", buffer.getvalue())
+        self.assertEqual(answer.status, 200, answer.text)
 
     async def instances(self) -> list[str]:
         found: list[str] = await self.client.json("/instances")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import socket
 import warnings
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import attrs
@@ -241,12 +239,3 @@ class QueryCase(DicomCase):
                 return found
 
         return await in_thread(ask)
-
-    async def zipped(self, files: Iterable[bytes]) -> None:
-        """Store many objects at once."""
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            for number, data in enumerate(files):
-                archive.writestr(f"{number}.dcm", data)
-        answer = await self.client.post("/instances", buffer.getvalue())
-        self.assertEqual(answer.status, 200, answer.text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import ConfigurationError, OrthancError, ServiceUnavailable
@@ -112,6 +113,34 @@ class EngineTests(LuaCase):
         self.engine.notify("OnJobSubmitted", "b", make=make)
         self.engine.notify("OnJobSubmitted", "c")
         self.assertEqual(await self.run_script("print(seen)"), "aa7cnil")
+
+    async def test_beat(self) -> None:
+        """What is told at intervals comes before all that waits, and tells when it has been told."""
+        await self.restart(_SCRIPT + "function OnHeartBeat() order = order .. '!' end", answer=60, compute=60)
+        answer = self.waiting()
+        self.engine.notify("OnStoredInstance", "a")
+        await self.until_asked()
+        self.engine.notify("OnJobSubmitted", "b")
+        told = self.engine.beat("OnHeartBeat")
+        self.assertNoResult(told)
+        answer.callback(b"")
+        await told
+        self.assertEqual(await self.run_script("print(order)"), "aA!b")
+        self.assertIsNone(await self.engine.beat("OnUpdatedStudy"))
+
+    async def test_many_events(self) -> None:
+        """However many events wait, all of them are told; the log warns when there are many."""
+        await self.restart(_SCRIPT + "n = 0 function OnJobSuccess() n = n + 1 end", compute=60)
+        answer = self.waiting()
+        self.engine.notify("OnStoredInstance", "a")
+        await self.until_asked()
+        with capturedLogs() as logs:
+            for number in range(11_000):
+                self.engine.notify("OnJobSuccess", str(number))
+        self.assertEqual([event["count"] for event in logs], [5000, 10_000])
+        self.assertEqual(self.metrics.snapshot()["orthanctw_lua_waiting"][0], 11_000)
+        answer.callback(b"")
+        self.assertEqual(await self.run_script("print(n)"), "11000")
 
     async def test_operations(self) -> None:
         """Queued functions make one list of operations, after the callback."""
