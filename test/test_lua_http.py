@@ -148,6 +148,15 @@ class FilterTests(HttpFilterCase):
         self.assertEqual((await self.ask("POST", "/tools/now")).status, 405)
 
 
+    async def test_scripts_that_are_lost(self) -> None:
+        """Nobody gets in where the scripts with the filter had to be run anew, and could not."""
+        await self.scripted(self.SCRIPT, Orthanctw={"LuaMemoryMB": 16})
+        (self.work / "script.lua").unlink()
+        await self.run_script("kept = {} for i = 1, 230 do kept[i] = string.rep('x', 65536 + i) end")
+        self.assertEmpty(await self.ask("POST", "/tools/now"), 403)
+        self.assertEmpty(await self.ask("GET", "/system"), 403)
+
+
 class BodyTests(LuaServerCase):
     """Requests that come and go while the filter is asked."""
 

@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Final
 import pydicom
 
 from orthanctw.dicom import dimse
+from test.dicom_commitments import MODEL
+from test.dicom_commitments import peer as commitment_peer
+from test.dicom_peers import CT, EXPLICIT, IMPLICIT
 from test.dicom_retrievals import RetrieveCase, sink
 from test.lua_servers import LuaServerCase
 from test.rest_samples import dicom_object
@@ -62,6 +65,18 @@ class JobTests(OutgoingCase):
         self.assertEqual(len(told), 4)
         tags = await self.client.json(f"/instances/{stored[3]['ID']}/simplified-tags")
         self.assertIn([tags, {"RemoteAet": "SINK", "RemoteIp": "127.0.0.1"}], told)
+
+    async def test_commitment(self) -> None:
+        """Storage commitment is asked for what was sent, and not at all where nothing was."""
+        stored = await self.fill()
+        contexts = [(MODEL, (IMPLICIT,)), (CT, (EXPLICIT,))]
+        with commitment_peer(contexts) as other:
+            await self.know(other.port)
+            for instances in (stored[1:3], stored[2:3]):
+                job = await self.send(*(item["ID"] for item in instances), StorageCommitment=True)
+                self.assertEqual(job["State"], "Success", job)
+            (request,) = other.asked
+        self.assertEqual([item.ReferencedSOPInstanceUID for item in request.ReferencedSOPSequence], ["1.2.1.1.2"])
 
     async def test_nothing_to_send(self) -> None:
         """Where all is kept here, the destination is not even asked."""
