@@ -144,6 +144,7 @@ TESTS: Final = {
     "JobsEngineThreadsCount": "test_editing_jobs.OptionTests.test_more",
     # Lua
     "LuaScripts": "test_lua_rest.StartTests.test_scripts",
+    "LuaHeartBeatPeriod": "test_lua_events.HeartBeatTests.test_heart_beat",
     "ExecuteLuaEnabled": "test_lua_rest.ExecuteTests.test_output",
     "DicomAssociationCloseDelay": f"{_MODALITIES}.AskingTests.test_association_close_delay",
     # Python

@@ -223,9 +223,9 @@ class ParseTests(SynchronousTestCase):
             ),
         )
 
-    def test_no_effect_yet(self) -> None:
-        """Options without an effect yet are warned of when they differ from their default, and only then."""
-        self.assertEqual(parsed(LuaHeartBeatPeriod=5).warnings, ("LuaHeartBeatPeriod: has no effect yet",))
+    def test_nothing_to_warn_of(self) -> None:
+        """Options that have an effect, or need none, are not warned of."""
+        self.assertEqual(parsed(LuaHeartBeatPeriod=5).warnings, ())
         self.assertEqual(parsed(Locale="", SslCertificate="certificate.pem", HttpThreadsCount=3).warnings, ())
 
     def test_plugin_sections(self) -> None:

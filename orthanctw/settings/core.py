@@ -23,7 +23,7 @@ from orthanctw.settings.kinds import (
     uid,
     unsigned,
 )
-from orthanctw.settings.options import ACCEPTED, ADVANCED, LATER, NONE, WORKS, derived, option, options_of, unset
+from orthanctw.settings.options import ACCEPTED, ADVANCED, NONE, WORKS, derived, option, options_of, unset
 from orthanctw.settings.structures import (
     NO_EXTRA_TAGS,
     JobThreads,
@@ -235,7 +235,7 @@ class Lua:
 
     lua_scripts: tuple[str, ...] = option("LuaScripts", paths, [], WORKS, "Lua files to run at the start, in order")
     lua_heart_beat_period: int = option(
-        "LuaHeartBeatPeriod", seconds, 0, LATER, "Time between calls of `OnHeartBeat`; 0: never", sample=ADVANCED
+        "LuaHeartBeatPeriod", seconds, 0, WORKS, "Time between calls of `OnHeartBeat`; 0: never", sample=ADVANCED
     )
     execute_lua_enabled: bool = option(
         "ExecuteLuaEnabled", boolean, False, WORKS, "Allow `/tools/execute-script`", sample=ADVANCED
