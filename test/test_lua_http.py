@@ -110,14 +110,19 @@ class FilterTests(HttpFilterCase):
         for method in ("GET", "HEAD", "OPTIONS", "PROPFIND", "MKCOL", "UNLOCK"):
             await self.ask(method, "/note")
         await self.ask("GET", "/x/../note/" + quote("é /b") + "//./c/?q=1", X_A="b", X_B="\xe9")
+        authorization = credentials("guest")["Authorization"]
+        await self.exchange(
+            _head("GET /note", f"Authorization: {authorization}", "X-A: 1", "X-A: 2", "Connection: close")
+        )
         told = await self.told()
+        self.assertEqual(told.pop()[-1]["x-a"], "1")
         self.assertEqual([line[0] for line in told], ["GET", "GET", "GET", "GET", "PUT", "PUT", "GET"])
         headers = told[-1].pop()
         self.assertEqual(told[-1], ["GET", "/note/é /b/c", "127.0.0.1", "guest"])
         self.assertEqual(
             {name: headers[name] for name in ("authorization", "host", "x-a", "x-b")},
             {
-                "authorization": credentials("guest")["Authorization"],
+                "authorization": authorization,
                 "host": f"127.0.0.1:{self.port}",
                 "x-a": "b",
                 "x-b": "é",

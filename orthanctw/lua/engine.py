@@ -146,6 +146,8 @@ class LuaEngine:
         late = self._reactor.callLater(seconds, self._give_up, task, name, seconds)
 
         def answered(result: Any) -> Any:
+            # It may still wait for its turn when nobody else does.
+            task.is_wanted = False
             if late.active():
                 late.cancel()
             if isinstance(result, Failure) and result.check(ServiceUnavailable):

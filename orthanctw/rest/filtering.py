@@ -36,7 +36,7 @@ def question_of(request: OrthancRequest) -> HttpQuestion | None:
         uri="/" + "/".join(request.segments),
         ip=request.client.host,
         username=request.username,
-        headers={name.decode("latin-1").lower(): values[-1].decode("utf-8", "replace") for name, values in headers},
+        headers={name.decode("latin-1").lower(): values[0].decode("utf-8", "replace") for name, values in headers},
         arguments=tuple(request.arguments.items()),
     )
 
