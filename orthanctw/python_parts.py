@@ -11,6 +11,7 @@ from zope.interface import implementer
 from orthanctw.httpclient import HttpFailure, HttpRequest
 from orthanctw.interfaces import IChangeListener, IJobListener
 from orthanctw.model import Change, ChangeType, JobEvent, JobEventType, Origin, OriginKind
+from orthanctw.python_hooks.objects import ScriptObjects
 from orthanctw.rest.scripting import ScriptDispatcher
 from orthanctw.scripting import (
     Host,
@@ -68,7 +69,7 @@ class PythonParts:
         )
         self.host = Host(
             reactor,
-            ScriptingServices(index=parts.index, rest=self._rest, http=self._http),
+            ScriptingServices(index=parts.index, rest=self._rest, http=self._http, objects=self._objects()),
             self.options,
             parts.metrics,
         )
@@ -82,6 +83,17 @@ class PythonParts:
             telling = ChangeTelling(self)
             parts.events.subscribe(telling)
             parts.events.subscribe_to_jobs(telling)
+
+    def _objects(self) -> ScriptObjects:
+        parts = self._parts
+        return ScriptObjects(
+            parts.catalog,
+            parts.contents,
+            parts.processes,
+            parts.transcoder,
+            parts.default_encoding,
+            nesting=parts.settings.orthanctw.maximum_nesting,
+        )
 
     @property
     def is_used(self) -> bool:

@@ -39,6 +39,7 @@ LEVELS = {
     "orthanctw/storage": 3,
     "orthanctw/storage/compression": 2,
     "orthanctw/dicom": 3,
+    "orthanctw/dicom/pixels/images": 2,
     "orthanctw/lua": 3,
     "orthanctw/scripting": 3,
     "orthanctw/jobs": 3,

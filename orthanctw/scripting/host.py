@@ -18,6 +18,7 @@ from orthanctw.errors import OrthancError, ServiceUnavailable
 from orthanctw.interfaces import IIndex
 from orthanctw.metrics import Metrics
 from orthanctw.scripting.exposure import failure
+from orthanctw.scripting.objects import ObjectWork
 from orthanctw.scripting.registry import Kind, Registration, Registry
 from orthanctw.scripting.workers import ScriptThreads
 from orthanctw.threads import Bridge
@@ -57,6 +58,7 @@ class ScriptingServices:
     index: IIndex
     rest: Callable[[ScriptRequest], Awaitable[bytes]]
     http: Callable[[ScriptRequest], Awaitable[bytes]]
+    objects: ObjectWork
 
 
 class Host:

@@ -27,11 +27,11 @@ def _unsigned(picture: Array) -> Array:
 
 
 def png(picture: Array) -> bytes:
-    """A PNG of a grey or RGB picture of 8 or 16 bits."""
+    """A PNG of a grey, RGB or RGBA picture of 8 or 16 bits."""
     picture = np.ascontiguousarray(_unsigned(picture))
     rows, columns = picture.shape[:2]
     depth = picture.dtype.itemsize * 8
-    color = 2 if picture.ndim == 3 else 0
+    color = 0 if picture.ndim == 2 else 6 if picture.shape[2] == 4 else 2
     raw = picture.astype(">u2").view(np.uint8) if depth == 16 else picture
     lines = raw.reshape(rows, -1)
     filtered = np.empty((rows, lines.shape[1] + 1), np.uint8)
