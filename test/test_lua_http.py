@@ -241,12 +241,17 @@ class BodyTests(LuaServerCase):
     async def test_expectations(self) -> None:
         """A client that asks before it sends is told when the filter has answered."""
         await self.scripted("function IncomingHttpRequestFilter(method, uri) return uri ~= '/tools/now' end")
-        for path, wanted in (("/tools/lookup", [b"100", b"200"]), ("/tools/now", [b"403"])):
-            head = _head(f"POST {path}", "Content-Length: 2", "Expect: 100-continue", "Connection: close")
+        for request, body, wanted in (
+            ("POST /tools/lookup", b"P1", [b"100", b"200"]),
+            ("POST /tools/now", b"P1", [b"403"]),
+            ("GET /tools/now", b"", [b"403"]),
+        ):
+            length = f"Content-Length: {len(body)}" if body else ""
+            head = _head(request, length, "Expect: 100-continue", "Connection: close")
             connection = await in_thread(self.connect, head)
             try:
                 answer = await in_thread(connection.recv, 12)
-                connection.sendall(b"P1")
+                connection.sendall(body)
                 answer += await in_thread(_answers, connection)
             finally:
                 connection.close()

@@ -223,7 +223,7 @@ class OrthancRequest(server.Request):
         question = None if self.refused is not None else question_of(self)
         if question is None:
             return
-        expected = self.requestHeaders.getRawHeaders(b"expect", ())
+        expected = self.requestHeaders.getRawHeaders(b"expect", ()) if has_body else ()
         # Else the client is told to go on before anybody has decided.
         self.requestHeaders.removeHeader(b"expect")
         if has_body:
