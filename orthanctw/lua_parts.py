@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.task import LoopingCall
 
-from orthanctw.errors import BadRequest, UnknownResource
 from orthanctw.httpclient import HttpFailure, HttpRequest
 from orthanctw.lua import LuaEngine, LuaOptions, LuaServices, ScriptRequest
 from orthanctw.lua_events import EventValues, LuaTelling
 from orthanctw.lua_hooks import LuaFindFilter, LuaHttpFilter, LuaStoreFilter
 from orthanctw.lua_ingest import LuaIngestFilter
 from orthanctw.lua_operations import LuaOperations
-from orthanctw.model import Origin, OriginKind, ResourceLevel
+from orthanctw.model import Origin, OriginKind
 from orthanctw.rest.resources.scripts import ScriptRoutes
 from orthanctw.rest.scripting import ScriptDispatcher
 
@@ -45,7 +44,7 @@ class LuaParts:
                 rest=self._rest,
                 http=self._http,
                 submit=self._submit,
-                set_stable=self._set_stable,
+                set_stable=parts.stability.decide,
                 store_value=parts.index.store_value,
                 value=parts.index.value,
                 delete_value=parts.index.delete_value,
@@ -131,14 +130,6 @@ class LuaParts:
         if not answer.is_success:
             raise HttpFailure(f"{request.method} is answered with {answer.status} {answer.reason}")
         return answer.body
-
-    async def _set_stable(self, public_id: str, stable: bool) -> bool:
-        level = await self._parts.index.lookup_level(public_id)
-        if level is None:
-            raise UnknownResource(public_id)
-        if level is ResourceLevel.INSTANCE:
-            raise BadRequest("Instances are never unstable")
-        return self._parts.stability.set_stable(public_id, stable, level)
 
     async def _submit(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Have the operations that a callback has asked for carried out, one after the other, by one job."""

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from orthanctw.errors import BadRequest, UnknownResource
 from orthanctw.events import EventBus
 from orthanctw.interfaces import IChangeListener, IIndex
 from orthanctw.model import Change, ChangeType, ResourceLevel
@@ -69,6 +70,15 @@ class StabilityMonitor:
 
     def is_stable(self, public_id: str) -> bool:
         return public_id not in self._unstable
+
+    async def decide(self, public_id: str, stable: bool) -> bool:
+        """As `set_stable`, of whatever level. UnknownResource, BadRequest for an instance."""
+        level = await self._index.lookup_level(public_id)
+        if level is None:
+            raise UnknownResource(public_id)
+        if level is ResourceLevel.INSTANCE:
+            raise BadRequest("Instances are never unstable")
+        return self.set_stable(public_id, stable, level)
 
     def set_stable(self, public_id: str, stable: bool, level: ResourceLevel) -> bool:
         """Decide by hand; True when that changed something."""
