@@ -53,6 +53,8 @@ class FormOptions:
         Reads values that lie in the file, when `ignore_length` or no limit asks for them.
     default_encoding : str
         Orthanc's name of the encoding of files without SpecificCharacterSet.
+    binary : callable, optional
+        Text of elements whose values are binary, or None; without it, they are null.
     """
 
     dictionary: Dictionary = STANDARD
@@ -60,6 +62,7 @@ class FormOptions:
     maximum_length: int = MAXIMUM_LENGTH
     read: RangeReader | None = None
     default_encoding: str = "Latin1"
+    binary: Callable[[Element], str | None] | None = None
 
 
 _DEFAULTS: Final = FormOptions()
@@ -126,6 +129,9 @@ class _Writer:
         """Type and value of a leaf."""
         tag, vr, value = element[0], element[1], element[2]
         kind = leaf_type(element)
+        if kind == "Null" and len(element) == 4 and self.options.binary is not None:
+            text = self.options.binary(element)
+            return ("Null" if text is None else "Binary"), text
         free = tag in self.options.ignore_length
         if kind == "TooLong":
             if self.options.read is None or not (free or not self.options.maximum_length):
@@ -160,7 +166,7 @@ class _Writer:
                 kind, value = self._shown(element)
                 entry = {"Name": name, "Type": kind, "Value": value}
                 if name is None:
-                    creators = _creators(elements) if creators is None else creators
+                    creators = creators_of(elements) if creators is None else creators
                     creator = creators.get(creator_tag(tag))
                     entry["Name"] = self.name(tag, creator)
                     if creator is not None:
@@ -189,12 +195,12 @@ class _Writer:
             if value.__class__ is not str or len(value) > safe:
                 value = self._shown(element)[1]
             if name is None:
-                creators = _creators(elements) if creators is None else creators
+                creators = creators_of(elements) if creators is None else creators
                 name = self.name(tag, creators.get(creator_tag(tag)))
             result[name] = value
         return result
 
 
-def _creators(elements: Elements) -> dict[int, str]:
+def creators_of(elements: Elements) -> dict[int, str]:
     """Private creators by the tag that reserves their block (PS3.5 section 7.8.1)."""
     return {element[0]: element[2] for element in elements if reserves(element[0]) and element[2].__class__ is str}

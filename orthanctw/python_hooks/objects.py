@@ -15,6 +15,7 @@ from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.creation import SOP_CLASS_UID, SOP_INSTANCE_UID, Draft, PictureFacts
 from orthanctw.dicom.display import display_of
 from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN, PIXEL_DATA
+from orthanctw.dicom.flaggedforms import TagFlags, flagged_form
 from orthanctw.dicom.header import Header
 from orthanctw.dicom.jsonforms import FormOptions, TagFormat, tags
 from orthanctw.dicom.pixelrequest import content_request, has_pixels, pixel_format
@@ -27,7 +28,6 @@ from orthanctw.processes import ProcessPool
 from orthanctw.remote import Outgoing
 from orthanctw.scripting.objects import EMPTY_PIXEL_DATA, UNTIL_PIXEL_DATA, WHOLE_DICOM, JsonForm
 from orthanctw.scripting.pictures import (
-    BGRA32,
     FLOAT32,
     GRAYSCALE8,
     GRAYSCALE16,
@@ -56,7 +56,10 @@ _DECODED: Final = {
     ("<u1", 4): RGBA32,
 }
 #: Pixel formats of which an object can be made, and bits of a sample.
-_EMBEDDED: Final = {GRAYSCALE8: 8, GRAYSCALE16: 16, SIGNED_GRAYSCALE16: 16, RGB24: 8, RGBA32: 8, BGRA32: 8}
+_EMBEDDED: Final = {GRAYSCALE8: 8, GRAYSCALE16: 16, SIGNED_GRAYSCALE16: 16, RGB24: 8, RGBA32: 8}
+#: By the numbers of ``DicomToJsonFormat``.
+_FORMATS: Final = {1: TagFormat.FULL, 2: TagFormat.SHORT, 3: TagFormat.SIMPLIFY}
+_ALL_FLAGS: Final = 0xFF
 #: ``CreateDicomFlags``.
 _DECODE_DATA_URI_SCHEME, _GENERATE_IDENTIFIERS = 1, 2
 
@@ -108,7 +111,19 @@ class ScriptObjects:
         return pixel_format(header).number_of_frames
 
     def json(self, header: Header, content: bytes, form: JsonForm) -> str:
-        raise NotImplementedHere
+        if form.format not in _FORMATS:
+            raise ParameterOutOfRange("There is no such format of tags")
+        data = _data_of(header, content)
+        shown = flagged_form(
+            header,
+            _FORMATS[form.format],
+            TagFlags(form.flags & _ALL_FLAGS),
+            lambda offset, length: data[offset : offset + length],
+            maximum_length=form.maximum_length,
+            dictionary=self._dictionary,
+            default_encoding=self._default_encoding.name,
+        )
+        return json.dumps(shown, ensure_ascii=False)
 
     def file_json(self, header: Header, content: bytes, *, is_simplified: bool) -> str:
         options = FormOptions(dictionary=self._dictionary, default_encoding=self._default_encoding.name)
@@ -226,7 +241,7 @@ def _embed(draft: Draft, picture: Raster) -> None:
         raise OrthancError("An image has from 1 to 65535 rows and columns", code=ErrorCode.INCOMPATIBLE_IMAGE_SIZE)
     pixels = pixels_of(picture)
     if pixels.ndim == 3:
-        pixels = pixels[..., 2::-1] if picture.format == BGRA32 else pixels[..., :3]
+        pixels = pixels[..., :3]
     facts = PictureFacts(
         rows=picture.height,
         columns=picture.width,

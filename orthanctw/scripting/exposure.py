@@ -6,12 +6,14 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NewType, TypeVar
+from typing import Any, Final, NewType, ParamSpec, TypeVar
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError
 
 F = TypeVar("F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _MARK: Final = "__orthanc_exposed__"
 #: An argument that takes what is like bytes, text (as UTF-8) and None (for nothing).
 Data = NewType("Data", bytes)
@@ -31,6 +33,19 @@ def exception_of(error: OrthancError) -> OrthancException:
 def failure(code: ErrorCode, details: str = "") -> OrthancException:
     """A failure of the module itself."""
     return OrthancException(int(code), details or code.message)
+
+
+def gives_object(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Failures of a function whose answer is an object or text have one code: Orthanc tells scripts no other."""
+
+    @functools.wraps(function)
+    def call(*arguments: _P.args, **keywords: _P.kwargs) -> _T:
+        try:
+            return function(*arguments, **keywords)
+        except OrthancError as e:
+            raise failure(ErrorCode.INTERNAL_ERROR, str(e)) from None
+
+    return call
 
 
 def exposed(function: F) -> F:

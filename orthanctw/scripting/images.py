@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from orthanctw.scripting.exposure import exposed, exposed_class
+from orthanctw.scripting.conversion import converted
+from orthanctw.scripting.drawing import draw_text
+from orthanctw.scripting.exposure import exposed, exposed_class, gives_object
 from orthanctw.scripting.pictures import Raster
 
 
@@ -36,6 +38,21 @@ class Image:
     def GetImageBuffer(self) -> bytes:
         """The pixels, little endian, row by row."""
         return bytes(self.raster.buffer)
+
+    @exposed
+    @gives_object
+    def ConvertPixelFormat(self, target_format: int, /) -> Image:
+        """A copy in another pixel format."""
+        return Image(converted(self.raster, target_format))
+
+    @exposed
+    def DrawText(self, font_index: int, utf8_text: str, x: int, y: int, r: int, g: int, b: int, /) -> None:
+        """Draw a text into the image, whose upper left corner is at column `x` and row `y`."""
+        raster = self.raster
+        if not isinstance(raster.buffer, bytearray):
+            raster = Raster(raster.format, raster.width, raster.height, raster.pitch, bytearray(raster.buffer))
+        draw_text(raster, font_index, utf8_text, x, y, (r, g, b))
+        self.raster = raster
 
 
 exposed_class(Image)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import ParameterOutOfRange
 from orthanctw.model import Origin, OriginKind
-from orthanctw.scripting.exposure import exposed, exposed_class, failure
+from orthanctw.scripting.exposure import exposed, exposed_class, failure, gives_object
 from orthanctw.scripting.host import Host
 from orthanctw.scripting.images import Image
 from orthanctw.scripting.objects import JsonForm
@@ -142,6 +142,7 @@ class DicomInstance:
         return self._metadata.get(metadata)
 
     @exposed
+    @gives_object
     def GetInstanceTransferSyntaxUid(self) -> str:
         """The transfer syntax."""
         return self._host.services.objects.transfer_syntax(self._read()[0])
@@ -157,6 +158,7 @@ class DicomInstance:
         return self._host.services.objects.frames(self._read()[0])
 
     @exposed
+    @gives_object
     def GetInstanceAdvancedJson(self, format: int, flags: int, max_string_length: int, /) -> str:
         """The tags as JSON, by the numbers of ``DicomToJsonFormat`` and ``DicomToJsonFlags``."""
         if max_string_length < 0:
@@ -165,11 +167,13 @@ class DicomInstance:
         return self._host.services.objects.json(*self._read(), form)
 
     @exposed
+    @gives_object
     def GetInstanceJson(self) -> str:
         """The tags as ``/tags`` shows them."""
         return self._host.services.objects.file_json(*self._read(), is_simplified=False)
 
     @exposed
+    @gives_object
     def GetInstanceSimplifiedJson(self) -> str:
         """The tags as ``/simplified-tags`` shows them."""
         return self._host.services.objects.file_json(*self._read(), is_simplified=True)
@@ -180,6 +184,7 @@ class DicomInstance:
         return self._host.services.objects.raw_frame(*self._read(), frame_index)
 
     @exposed
+    @gives_object
     def GetInstanceDecodedFrame(self, frame_index: int, /) -> Image:
         """A frame, decoded."""
         return Image(self._host.wait(self._host.services.objects.decoded_frame, *self._read(), frame_index))

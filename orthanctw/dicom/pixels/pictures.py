@@ -39,10 +39,16 @@ def picture_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mappin
 
 
 def array_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapping[str, Any], bytes]:
-    """The numbers of a frame: ``Kind`` matlab, or numpy with or without ``Rescale``; colours are 8 bits."""
+    """The numbers of a frame: ``Kind`` matlab, or numpy with or without ``Rescale``; colours are 8 bits.
+
+    ``Kind`` raster is numpy with colours of as many bits as they have.
+    """
     frame = _frame(header, payload)
     display = _display(header, payload)
-    pixels = _numbers(frame, display)
+    if header["Kind"] == "raster" and render.is_color(frame, display):
+        pixels = render.to_rgb(frame, display)
+    else:
+        pixels = _numbers(frame, display)
     if header["Kind"] == "matlab":
         return {}, images.matlab(pixels)
     if pixels.ndim == 2:

@@ -42,13 +42,14 @@ _BASELINE: Final = "1.2.840.10008.1.2.4.50"
 def read_operation(header: Mapping[str, Any], payload: bytes) -> tuple[Mapping[str, Any], bytes]:
     """The image of the payload, of type ``Mime``: what it is, and its pixels, little endian, colours together.
 
-    With ``Encapsulate``, a JPEG stays as it is. BadFileFormat for what is damaged, too large, or another type;
-    NOT_IMPLEMENTED for pixels that are neither grey of 8 or 16 bits nor RGB of 8.
+    With ``Encapsulate``, a JPEG stays as it is; with ``KeepsAlpha``, transparency of 8 bits beside colours stays.
+    BadFileFormat for what is damaged, too large, or another type; NOT_IMPLEMENTED for pixels that are neither grey of 8
+    or 16 bits nor RGB of 8.
     """
     mime = header["Mime"]
     if mime == JPEG and header["Encapsulate"]:
         return _encapsulated(payload), payload
-    pixels = _pam(payload) if mime == PAM else _opened(payload, mime)
+    pixels = _pam(payload) if mime == PAM else _opened(payload, mime, keeps_alpha=header.get("KeepsAlpha", False))
     samples = pixels.shape[2] if pixels.ndim == 3 else 1
     facts = {
         "rows": pixels.shape[0],
@@ -71,7 +72,7 @@ def _unsupported(what: str) -> OrthancError:
     return OrthancError(f"{what} are not supported", code=ErrorCode.NOT_IMPLEMENTED)
 
 
-def _opened(payload: bytes, mime: str) -> Any:
+def _opened(payload: bytes, mime: str, *, keeps_alpha: bool) -> Any:
     from PIL import Image
 
     # Ours is the limit, and no warning goes anywhere.
@@ -89,7 +90,8 @@ def _opened(payload: bytes, mime: str) -> Any:
         size, mode = _MODES[image.mode]
         _check_size(image.height, image.width, size)
         image.load()
-        return np.asarray(image if image.mode == mode else image.convert(mode))
+        is_kept = image.mode == mode or (keeps_alpha and image.mode == "RGBA")
+        return np.asarray(image if is_kept else image.convert(mode))
     except _DAMAGED as e:
         raise BadFileFormat("An image is damaged, or not of the type that is told") from e
 
