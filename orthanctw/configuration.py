@@ -38,7 +38,8 @@ def load(paths: Sequence[str], environ: Mapping[str, str]) -> Settings:
     bases = {key: _folder(file) for key, file in origins.items()}
     base = _folder(paths[0]) if paths else os.getcwd()
     settings = Settings.parse(merged, base, bases)
-    return attrs.evolve(settings, warnings=(*warnings, *settings.warnings))
+    path = os.path.abspath(paths[0]) if paths else ""
+    return attrs.evolve(settings, path=path, warnings=(*warnings, *settings.warnings))
 
 
 def mac_addresses() -> tuple[str, ...]:

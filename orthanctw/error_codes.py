@@ -136,3 +136,16 @@ class ErrorCode(enum.IntEnum):
     NO_CGET_HANDLER = (2044, 500, "No C-GET SCP")
     DICOM_GET_UNAVAILABLE = (2045, 500, "Remote refuses C-GET")
     UNSUPPORTED_MEDIA_TYPE = (3000, 415, "Content not renderable")
+
+
+class ForeignCode(int):
+    """An error code that scripts have added, with its default HTTP status and its text."""
+
+    http_status: int
+    message: str
+
+    def __new__(cls, code: int, http_status: int, message: str) -> ForeignCode:
+        member = int.__new__(cls, code)
+        member.http_status = http_status
+        member.message = message
+        return member

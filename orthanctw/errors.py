@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from orthanctw.error_codes import ErrorCode
+from orthanctw.error_codes import ErrorCode, ForeignCode
 
 #: C-STORE "Refused: Out of Resources" (PS3.4 table B.2-1).
 DIMSE_OUT_OF_RESOURCES = 0xA700
@@ -35,7 +35,7 @@ class OrthancError(Exception):
         More about the failure, shown to the client as ``ErrorPayload``.
     """
 
-    code: ErrorCode = ErrorCode.INTERNAL_ERROR
+    code: ErrorCode | ForeignCode = ErrorCode.INTERNAL_ERROR
     dimse_status: int = DIMSE_CANNOT_UNDERSTAND
     #: Headers of the answer to a client of the REST API.
     headers: tuple[tuple[str, str], ...] = ()
@@ -44,7 +44,7 @@ class OrthancError(Exception):
         self,
         details: str = "",
         *,
-        code: ErrorCode | None = None,
+        code: ErrorCode | ForeignCode | None = None,
         http_status: int | None = None,
         dimse_status: int | None = None,
         payload: Any = None,

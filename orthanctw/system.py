@@ -57,7 +57,7 @@ def system_information(
         "OverwriteInstancesMode": storage.overwrite_instances.value,
         "PatientLevelEnabled": settings.database.patient_level_enabled,
         "Performance": _performance(settings),
-        "PluginsEnabled": False,
+        "PluginsEnabled": bool(settings.python_scripts),
         "ReadOnly": settings.database.read_only,
         "StorageAreaPlugin": None,
         "StorageCompression": storage.storage_compression,

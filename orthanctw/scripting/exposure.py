@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from types import MethodType
 from typing import Any, Final, NewType, ParamSpec, TypeVar
 
 from orthanctw.error_codes import ErrorCode
@@ -46,6 +48,12 @@ def gives_object(function: Callable[_P, _T]) -> Callable[_P, _T]:
             raise failure(ErrorCode.INTERNAL_ERROR, str(e)) from None
 
     return call
+
+
+def check_process(server: int) -> None:
+    """OrthancException in a process that is not the server: a child of it."""
+    if os.getpid() != server:
+        raise failure(ErrorCode.BAD_SEQUENCE_OF_CALLS, "A child process cannot call the server; use its REST API")
 
 
 def exposed(function: F) -> F:
@@ -117,10 +125,24 @@ def _data(value: Any, name: str) -> bytes:
         raise TypeError(f"argument {name} must be bytes, not {type(value).__name__}") from None
 
 
+class Method:
+    """A method for scripts; to ``inspect`` a method descriptor, as one of a class written in C is."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, call)
+        self._call = call
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
+        return self if instance is None else MethodType(self._call, instance)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+
 def exposed_class(owner: type, name: str = "") -> type:
     """A class for scripts: its exposed methods, with checks. The class itself is changed."""
     for method in exposed_names(owner):
-        setattr(owner, method, checked(getattr(owner, method)))
+        setattr(owner, method, Method(checked(getattr(owner, method))))
     owner.__module__ = "orthanc"
     owner.__qualname__ = owner.__name__ = name or owner.__name__
     return owner
@@ -132,7 +154,13 @@ def exposed_functions(area: object) -> Mapping[str, Callable[..., Any]]:
 
 
 def _function(bound: Callable[..., Any]) -> Callable[..., Any]:
-    call = checked(bound)
+    checking, server = checked(bound), os.getpid()
+
+    @functools.wraps(checking)
+    def call(*arguments: Any) -> Any:
+        check_process(server)
+        return checking(*arguments)
+
     call.__module__ = "orthanc"
     call.__qualname__ = call.__name__
     return call

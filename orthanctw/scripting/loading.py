@@ -70,12 +70,31 @@ class Scripts:
             frame = frame.f_back
         return ""
 
-    def unload(self) -> None:
-        """Forget the modules of the scripts, and those of their folders."""
+    def reload(self, module: ModuleType) -> None:
+        """As `load`, in the place of the modules that are there; after an error these are there again."""
+        former = self._forget()
+        former_module = sys.modules.get(_MODULE)
+        try:
+            self.load(module)
+        except BaseException:
+            self._forget()
+            sys.modules.update(former)
+            if former_module is not None:
+                sys.modules[_MODULE] = former_module
+            raise
+
+    def _forget(self) -> dict[str, ModuleType]:
+        """Take the modules of the scripts, and those of their folders, out of those that are known."""
+        forgotten = {}
         for name, loaded in list(sys.modules.items()):
             file = getattr(loaded, "__file__", None)
             if file and os.path.dirname(os.path.abspath(file)) in self._folders:
-                del sys.modules[name]
+                forgotten[name] = sys.modules.pop(name)
+        return forgotten
+
+    def unload(self) -> None:
+        """Forget the modules of the scripts, and those of their folders."""
+        self._forget()
         if self._before is not None:
             path, former = self._before
             self._before = None

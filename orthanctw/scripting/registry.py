@@ -9,6 +9,9 @@ from typing import Any
 
 import attrs
 
+from orthanctw.error_codes import ForeignCode
+from orthanctw.scripting.presentation import Presentation
+
 
 class Kind(enum.Enum):
     """Kinds of registrations. A script has one of each at most."""
@@ -51,6 +54,8 @@ class Registry:
 
     def __init__(self) -> None:
         self.routes: list[Route] = []
+        self.presentation = Presentation()
+        self.codes: dict[int, ForeignCode] = {}
         self._kinds: dict[Kind, list[Registration]] = {}
 
     def add(self, kind: Kind, registration: Registration) -> None:

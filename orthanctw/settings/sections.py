@@ -64,7 +64,7 @@ class Settings:
     """The configuration: a section per group, values typed and in the unit that the option has.
 
     `plugin_sections` are the sections of plugins as they are; `worklists` and `python_section` are two of them, typed;
-    `document` is what they all were read from; `warnings` is what the log should tell at the start.
+    `document` is what they all were read from, `path` where it lies; `warnings` are for the log at the start.
     """
 
     general: General = attrs.field(factory=General)
@@ -84,6 +84,7 @@ class Settings:
     python_section: PythonSection = attrs.field(factory=PythonSection)
     plugin_sections: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False)
     document: Mapping[str, object] = attrs.field(default=MappingProxyType({}), repr=False, eq=False)
+    path: str = attrs.field(default="", eq=False)
     warnings: tuple[str, ...] = ()
 
     @property

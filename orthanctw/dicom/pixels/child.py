@@ -59,7 +59,7 @@ def read_request(stream: BinaryIO) -> tuple[bytes, bytes]:
     return read_exactly(stream, header_length), read_exactly(stream, payload_length)
 
 
-def _error(code: ErrorCode, details: str) -> bytes:
+def _error(code: int, details: str) -> bytes:
     return orjson.dumps({"Code": int(code), "Details": details})
 
 
