@@ -1,7 +1,7 @@
 """The one way in: every object enters here, whatever protocol brought it (level 4).
 
-Scan, filters, transcoding where it is asked for, durable file, index, in this order; success is told after the commit,
-never before. A failure at any step leaves neither a file nor a row.
+What scripts make of it, scan, filters, transcoding where it is asked for, durable file, index, in this order; success
+is told after the commit, never before. A failure at any step leaves neither a file nor a row.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from orthanctw.model import (
     StoreStatus,
 )
 from orthanctw.removal import Removal
+from orthanctw.revision import Revision
 from orthanctw.stability import StabilityMonitor, timestamp
 from orthanctw.threads import Handover, shield
 
@@ -165,6 +166,8 @@ class Ingest:
         self._wall_clock = wall_clock
         self._options = options
         self._filters = list(filters)
+        #: What is made of objects before all else.
+        self.revision = Revision(storage)
         self._conversion = conversion
         self._active = 0
         self._removing: set[Deferred[None]] = set()
@@ -198,16 +201,26 @@ class Ingest:
         """
         if self._options.read_only:
             raise ReadOnly("ReadOnly is on")
-        scanned = await self._scan(content)
-        ids = hierarchy_ids(*scanned.identifiers())
-        if announced is not None and announced != (scanned.text(_SOP_CLASS_UID), scanned.text(_SOP_INSTANCE_UID)):
-            raise BadFileFormat(
-                "The SOP class or instance differs from that of the request", dimse_status=DIMSE_DATA_SET_MISMATCH
-            )
         source = _Source(origin, derivation)
+        if not self.revision.is_needed():
+            scanned = await self._scan(content)
+            _check_announced(scanned, announced)
+            return await self._store(content, scanned, source)
+        if announced is not None:
+            # About what has come in, not about what becomes of it.
+            _check_announced(await self._scan(content), announced)
+        async with self.revision.revised(content, origin) as revised:
+            if revised is None:
+                ids = hierarchy_ids(*(await self._scan(content)).identifiers())
+                return attrs.evolve(_ingested(StoreStatus.FILTERED_OUT, ids), instance="")
+            return await self._store(revised, await self._scan(revised), source)
+
+    async def _store(self, content: bytes | ISpool, scanned: ScannedFile, source: _Source) -> Ingested:
+        """Store an object, unless filters say no."""
+        ids = hierarchy_ids(*scanned.identifiers())
         if any(each.is_needed() for each in self._filters) and not await self._accepted(scanned, ids, content, source):
             return _ingested(StoreStatus.FILTERED_OUT, ids)
-        conversion = None if derivation.is_final else self._conversion
+        conversion = None if source.derivation.is_final else self._conversion
         if conversion is not None and conversion.concerns(scanned.transfer_syntax):
             return await self._store_converted(conversion, content, scanned, ids, source)
         return await self._keep(content, scanned, ids, source)
@@ -413,6 +426,14 @@ def origin_of(metadata: Mapping[int, MetadataValue]) -> Origin:
         called_aet=value(MetadataType.CALLED_AET),
         username=value(MetadataType.HTTP_USERNAME),
     )
+
+
+def _check_announced(scanned: ScannedFile, announced: tuple[str, str] | None) -> None:
+    """BadFileFormat unless an object has the SOP class and instance UID that its sender has announced."""
+    if announced is not None and announced != (scanned.text(_SOP_CLASS_UID), scanned.text(_SOP_INSTANCE_UID)):
+        raise BadFileFormat(
+            "The SOP class or instance differs from that of the request", dimse_status=DIMSE_DATA_SET_MISMATCH
+        )
 
 
 def _check_status(status: int) -> None:

@@ -223,7 +223,8 @@ class Attachment:
     """A file of the storage area that belongs to a resource. Sizes are bytes, digests lower-case hexadecimal.
 
     `crc32` is of the uncompressed bytes, None when nobody has computed it; the MD5 digests are empty when
-    ``StoreMD5ForAttachments`` is false.
+    ``StoreMD5ForAttachments`` is false. `is_scripted` when a script keeps the bytes, in place of a file; `custom_data` is
+    what scripts have noted of it.
     """
 
     content_type: int
@@ -235,6 +236,13 @@ class Attachment:
     compressed_size: int
     compressed_md5: str
     revision: int = 0
+    is_scripted: bool = False
+    custom_data: bytes = b""
+
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether there is a file with the bytes as they are."""
+        return self.compression is Compression.NONE and not self.is_scripted
 
 
 @attrs.frozen(kw_only=True)

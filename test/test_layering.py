@@ -85,6 +85,7 @@ LEVELS = {
     "orthanctw/attaching": 4,
     "orthanctw/fileexport": 4,
     "orthanctw/reconstruction": 4,
+    "orthanctw/revision": 4,
     "orthanctw/rewriting": 4,
     "orthanctw/stability": 4,
     "orthanctw/events": 4,

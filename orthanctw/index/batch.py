@@ -59,7 +59,10 @@ _ACTIONS: Final = {
     Kind.RESOURCE: (
         f"INSERT INTO resources VALUES ({_values(0, 7)}); INSERT INTO details VALUES (NEW.a, {_values(7, 10)})"
     ),
-    Kind.ATTACHMENT: f"INSERT INTO attachments VALUES ({_values(0, 10)})",
+    # What a script keeps was noted as one to be removed, in case that nothing comes of it.
+    Kind.ATTACHMENT: (
+        f"INSERT INTO attachments VALUES ({_values(0, 12)}); DELETE FROM removals WHERE NEW.k = 1 AND uuid = NEW.c"
+    ),
     Kind.SEARCH: f"INSERT INTO search VALUES ({_values(0, 3)})",
     Kind.CHANGE: f"INSERT INTO changes VALUES ({_values(0, 4)})",
     Kind.DATE: "UPDATE resources SET last_update = NEW.b WHERE id = NEW.a",

@@ -195,6 +195,21 @@ class SqliteIndex:
     def forget_removals(self, uuids: Sequence[str]) -> Deferred[None]:
         return self._write(keyvalues.forget_removals, uuids)
 
+    def note_scripted(self, uuid: str, content_type: int, custom_data: bytes) -> Deferred[None]:
+        return self._write(keyvalues.note_scripted, uuid, content_type, custom_data)
+
+    def scripted_removals(self, uuids: Sequence[str]) -> Deferred[dict[str, tuple[int, bytes]]]:
+        return self._read(keyvalues.scripted_removals, uuids)
+
+    def forget_scripted(self, uuids: Sequence[str]) -> Deferred[None]:
+        return self._write(keyvalues.forget_scripted, uuids)
+
+    def custom_data(self, uuid: str) -> Deferred[bytes | None]:
+        return self._read(keyvalues.custom_data, uuid)
+
+    def set_custom_data(self, uuid: str, value: bytes) -> Deferred[bool]:
+        return self._write(keyvalues.set_custom_data, uuid, value)
+
     def note_checksums(self, checksums: Mapping[str, int]) -> Deferred[None]:
         return self._write(keyvalues.note_checksums, checksums)
 

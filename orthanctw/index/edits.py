@@ -242,9 +242,9 @@ def insert_attachment(
 
 def drop_attachment(transaction: Transaction, resource: int, old: Attachment) -> tuple[str, ...]:
     """Remove the row of an attachment; its file becomes a pending removal."""
+    removal.drop_later(transaction, [old.uuid])
     transaction.execute("DELETE FROM attachments WHERE resource = ? AND type = ?", (resource, old.content_type))
     transaction.counters.count_file(old, -1)
-    removal.drop_later(transaction, [old.uuid])
     return (old.uuid,)
 
 

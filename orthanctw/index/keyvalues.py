@@ -89,7 +89,38 @@ def pending_removals(connection: sqlite3.Connection) -> tuple[str, ...]:
 
 
 def forget_removals(transaction: Transaction, uuids: Sequence[str]) -> None:
+    """Those of files; what scripts keep is `forget_scripted`."""
+    transaction.execute(
+        "DELETE FROM removals WHERE uuid IN (SELECT value FROM json_each(?)) AND NOT is_scripted", (json_list(uuids),)
+    )
+
+
+def note_scripted(transaction: Transaction, uuid: str, content_type: int, custom_data: bytes) -> None:
+    """Note what a script keeps, or is about to, as one to be removed, until an attachment of it is added."""
+    transaction.execute("INSERT OR REPLACE INTO removals VALUES (?, ?, 1, ?)", (uuid, content_type, custom_data))
+
+
+def scripted_removals(connection: sqlite3.Connection, uuids: Sequence[str]) -> dict[str, tuple[int, bytes]]:
+    rows = connection.execute(
+        "SELECT r.uuid, r.type, r.custom_data FROM json_each(?) j CROSS JOIN removals r ON r.uuid = j.value"
+        " WHERE r.is_scripted",
+        (json_list(uuids),),
+    )
+    return {uuid: (content_type, bytes(custom_data)) for uuid, content_type, custom_data in rows}
+
+
+def forget_scripted(transaction: Transaction, uuids: Sequence[str]) -> None:
     transaction.execute("DELETE FROM removals WHERE uuid IN (SELECT value FROM json_each(?))", (json_list(uuids),))
+
+
+def custom_data(connection: sqlite3.Connection, uuid: str) -> bytes | None:
+    row = connection.execute("SELECT custom_data FROM attachments WHERE uuid = ?", (uuid,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def set_custom_data(transaction: Transaction, uuid: str, value: bytes) -> bool:
+    cursor = transaction.execute("UPDATE attachments SET custom_data = ? WHERE uuid = ?", (value, uuid))
+    return cursor.rowcount > 0
 
 
 def note_checksums(transaction: Transaction, checksums: Mapping[str, int]) -> None:

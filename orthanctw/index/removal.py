@@ -33,6 +33,10 @@ _FILES: Final = (
     "SELECT a.uuid, a.type = 1, a.compressed_size, a.size"
     " FROM doomed CROSS JOIN attachments a ON a.resource = doomed.id ORDER BY a.resource, a.type"
 )
+_DROP_LATER: Final = (
+    "INSERT OR IGNORE INTO removals SELECT a.uuid, a.type, a.is_scripted, a.custom_data"
+    " FROM json_each(?) j CROSS JOIN attachments a ON a.uuid = j.value"
+)
 _DELETIONS: Final = (
     "DELETE FROM changes WHERE seq IN (SELECT new_change FROM doomed WHERE level = 4)",
     "DELETE FROM changes WHERE type <> 2 AND resource IN (SELECT id FROM doomed)",
@@ -121,8 +125,11 @@ def _drop_files(transaction: Transaction) -> tuple[str, ...]:
 
 
 def drop_later(transaction: Transaction, uuids: Sequence[str]) -> None:
-    """Record that files are to be removed from the storage area, whatever happens after the commit."""
-    transaction.execute("INSERT OR IGNORE INTO removals SELECT value FROM json_each(?)", (json_list(uuids),))
+    """Record that files are to be removed from the storage area, whatever happens after the commit.
+
+    Their rows are still there.
+    """
+    transaction.execute(_DROP_LATER, (json_list(uuids),))
 
 
 def make_room(transaction: Transaction, patient: int, size: int) -> Deleted:

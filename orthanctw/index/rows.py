@@ -26,7 +26,8 @@ RESOURCE_COLUMNS: Final = (
 )
 RESOURCE_JOINS: Final = "CROSS JOIN details d ON d.id = r.id LEFT JOIN resources p ON p.id = r.parent"
 ATTACHMENT_COLUMNS: Final = (
-    "a.type, a.uuid, a.size, a.md5, a.crc32, a.compression, a.compressed_size, a.compressed_md5, a.revision"
+    "a.type, a.uuid, a.size, a.md5, a.crc32, a.compression, a.compressed_size, a.compressed_md5, a.revision,"
+    " a.is_scripted, a.custom_data"
 )
 
 
@@ -89,7 +90,7 @@ def resource_from_row(row: Row) -> Resource:
 
 def attachment_from_row(row: Row) -> Attachment:
     """The attachment of a row of `ATTACHMENT_COLUMNS`."""
-    content_type, uuid, size, md5, crc32, compression, compressed_size, compressed_md5, revision = row
+    content_type, uuid, size, md5, crc32, compression, compressed_size, compressed_md5, revision, *scripted = row
     return Attachment(
         content_type=content_type,
         uuid=uuid,
@@ -100,6 +101,8 @@ def attachment_from_row(row: Row) -> Attachment:
         compressed_size=compressed_size,
         compressed_md5=compressed_md5,
         revision=revision,
+        is_scripted=scripted[0] == 1,
+        custom_data=scripted[1],
     )
 
 
@@ -116,6 +119,8 @@ def attachment_row(resource: int, attachment: Attachment) -> Row:
         attachment.compressed_size,
         attachment.compressed_md5,
         attachment.revision,
+        int(attachment.is_scripted),
+        attachment.custom_data,
     )
 
 

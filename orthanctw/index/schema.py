@@ -129,7 +129,19 @@ def _add_jobs(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE job_status (number INTEGER PRIMARY KEY, status BLOB NOT NULL)")
 
 
-STEPS: Final[tuple[Step, ...]] = (_create, _add_jobs)
+def _add_scripted(connection: sqlite3.Connection) -> None:
+    # What a script keeps in place of the storage directory. The script that removes it wants to know what it was.
+    for statement in (
+        "ALTER TABLE attachments ADD COLUMN is_scripted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attachments ADD COLUMN custom_data BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE removals ADD COLUMN type INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE removals ADD COLUMN is_scripted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE removals ADD COLUMN custom_data BLOB NOT NULL DEFAULT x''",
+    ):
+        connection.execute(statement)
+
+
+STEPS: Final[tuple[Step, ...]] = (_create, _add_jobs, _add_scripted)
 
 
 def migrate(connection: sqlite3.Connection, date: str, steps: Sequence[Step] = STEPS) -> int:

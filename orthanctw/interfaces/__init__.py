@@ -11,6 +11,7 @@ from orthanctw.interfaces.hooks import (
     IFindFilter,
     IHttpFilter,
     IIngestFilter,
+    IReceivedHook,
     IStoreFilter,
     Received,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "IIngestFilter",
     "IJobListener",
     "IReader",
+    "IReceivedHook",
     "ISpool",
     "IStorageArea",
     "IStoreFilter",

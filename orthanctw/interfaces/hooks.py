@@ -43,6 +43,16 @@ class Received:
     content: IContent
 
 
+class IReceivedHook(Interface):
+    """Changes received objects before anything else looks at them, whatever protocol brought them."""
+
+    def is_needed() -> bool:
+        """Whether there is anything to ask at the moment; cheap."""
+
+    async def revise(content: bytes, origin: Origin) -> bytes | None:
+        """The file in place of the one that came in: itself, another one, or None to drop it."""
+
+
 class IIngestFilter(Interface):
     """Decides about a received object before it is stored."""
 

@@ -58,7 +58,22 @@ class IIndex(Interface):
         """UUIDs of files that were dropped from the index and not yet confirmed as removed."""
 
     def forget_removals(uuids: Sequence[str]) -> Deferred[None]:
-        """The files are gone from the storage area."""
+        """The files are gone from the storage area; what scripts keep is not meant."""
+
+    def note_scripted(uuid: str, content_type: int, custom_data: bytes) -> Deferred[None]:
+        """A script is about to keep something: it is one of `pending_removals` until an attachment of it is added."""
+
+    def scripted_removals(uuids: Sequence[str]) -> Deferred[dict[str, tuple[int, bytes]]]:
+        """Those that a script has to remove: their content types and custom data."""
+
+    def forget_scripted(uuids: Sequence[str]) -> Deferred[None]:
+        """Scripts have removed these."""
+
+    def custom_data(uuid: str) -> Deferred[bytes | None]:
+        """What scripts have noted of a file; None when it belongs to no resource."""
+
+    def set_custom_data(uuid: str, value: bytes) -> Deferred[bool]:
+        """Note something of a file; False when it belongs to no resource."""
 
     def note_checksums(checksums: Mapping[str, int]) -> Deferred[None]:
         """The CRC-32 of files, by their UUIDs, that nobody had computed before."""

@@ -1,0 +1,63 @@
+"""Python scripts change what comes in, before it is stored (level 4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import OrthancError, ServiceUnavailable
+from orthanctw.interfaces import IReceivedHook
+from orthanctw.model import Origin
+from orthanctw.scripting import Host, Kind
+from orthanctw.scripting.instances import origin_number
+
+log = Logger(namespace="orthanctw.plugins")
+#: Numbers of ``ReceivedInstanceAction``.
+_KEEP_AS_IS, _DISCARD = 1, 3
+_KIND: Final = "received instance"
+
+
+@implementer(IReceivedHook)
+class PythonReceived:
+    """Asks the callbacks of ``RegisterReceivedInstanceCallback``, in the order of the scripts.
+
+    One that fails, or does not answer with an action, leaves the object as it is.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def is_needed(self) -> bool:
+        return self._host.registry.has(Kind.RECEIVED_INSTANCE)
+
+    async def revise(self, content: bytes, origin: Origin) -> bytes | None:
+        revised: bytes | None = content
+        for registration in self._host.registry.all(Kind.RECEIVED_INSTANCE):
+            if revised is not None:
+                try:
+                    answer = await self._host.ask(_KIND, registration.callbacks[0], revised, origin_number(origin))
+                except ServiceUnavailable:
+                    raise
+                except OrthancError:
+                    # It is in the log.
+                    continue
+                revised = _result(answer, revised)
+        return revised
+
+
+def _result(answer: object, content: bytes) -> bytes | None:
+    """What a callback has made of an object. OrthancError when it changes it into no bytes."""
+    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], int):
+        log.error("The Python callback for received instances has answered no action; the object stays as it is")
+        return content
+    action, data = answer
+    if action == _KEEP_AS_IS:
+        return content
+    if action == _DISCARD:
+        return None
+    if not isinstance(data, bytes) or not data:
+        raise OrthancError("A script has changed an object into nothing", code=ErrorCode.PLUGIN)
+    return data
