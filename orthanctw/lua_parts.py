@@ -111,7 +111,9 @@ class LuaParts:
 
     async def _rest(self, request: ScriptRequest) -> bytes:
         dispatcher = ScriptDispatcher(self._parts.api, Origin(kind=OriginKind.LUA), self._memory)
-        return await dispatcher.ask(request.method, request.uri, request.body, request.headers)
+        return await dispatcher.ask(
+            request.method, request.uri, request.body, request.headers, is_builtin=request.is_builtin
+        )
 
     async def _http(self, request: ScriptRequest) -> bytes:
         answer = await self._parts.http.request(

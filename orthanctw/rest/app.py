@@ -39,6 +39,8 @@ class RestApi:
         ``HttpDescribeErrors``.
     is_available : callable
         Whether a route is offered; one that is not is unknown.
+    overriding : callable
+        What answers a path in place of the routes, or None.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class RestApi:
         encoder: JsonEncoder,
         describe_errors: bool = True,
         is_available: Callable[[Route], bool] = lambda _: True,
+        overriding: Callable[[str], Handler | None] = lambda _: None,
     ) -> None:
         self.klein = Klein()
         # Works only before the first route.
@@ -63,6 +66,7 @@ class RestApi:
         self._clock = clock
         self._encoder = encoder
         self._describe_errors = describe_errors
+        self._overriding = overriding
         for owner in owners:
             for mark, handler in declared_routes(owner):
                 if not is_available(mark):
@@ -79,13 +83,15 @@ class RestApi:
 
     def _add(self, path: str, methods: Mapping[str, Handler]) -> None:
         async def endpoint(request: OrthancRequest, **parameters: str) -> None:
-            if self.stopping:
-                raise ServiceUnavailable("The server is stopping")
-            call = self._call(request, parameters)
-            await request.answer(await self._serve(methods[call.method], call))
+            await self._answer(request, methods[request.method.decode("latin-1")], parameters)
 
         # Klein finds the handler by its endpoint; the names of our handlers are not unique.
         self.klein.route(path, methods=list(methods), endpoint=path)(endpoint)
+
+    async def _answer(self, request: OrthancRequest, handler: Handler, parameters: Mapping[str, str]) -> None:
+        if self.stopping:
+            raise ServiceUnavailable("The server is stopping")
+        await request.answer(await self._serve(handler, self._call(request, parameters)))
 
     def render(self, request: OrthancRequest) -> None:
         """Route a request; what Klein's own resource does, without what nothing here uses."""
@@ -94,8 +100,14 @@ class RestApi:
             if options is not None:
                 request.answer(options)
                 return
-            path, parameters = self._match(request.segments, request.method.decode("latin-1"))
-            running: Any = self.klein.execute_endpoint(path, request, **parameters)
+            method = request.method.decode("latin-1")
+            handler = self._overriding(_path_of(request)) if method in METHODS else None
+            running: Any
+            if handler is not None:
+                running = Deferred.fromCoroutine(self._answer(request, handler, {}))
+            else:
+                path, parameters = self._match(request.segments, method)
+                running = self.klein.execute_endpoint(path, request, **parameters)
         except Exception:  # noqa: BLE001 - whatever it is, the client is told
             self.fail(request, Failure())
             return
@@ -106,6 +118,8 @@ class RestApi:
         """The answer to OPTIONS; None where there is a route for it. NotFound."""
         if segments == ("*",):
             # The server as a whole.
+            return options_reply(METHODS)
+        if self._overriding("/" + "/".join(segments)) is not None:
             return options_reply(METHODS)
         allowed = set(self._adapter.allowed_methods("/" + "/".join(segments)))
         if not allowed:
@@ -167,9 +181,21 @@ class RestApi:
         self._durations.observe(elapsed, method)
         return result
 
-    async def dispatch(self, call: Call) -> Reply:
-        """Answer a call that came without a socket, even while the server stops. Fails as the route does."""
-        path, parameters = self._match(split_path(call.path.encode("utf-8")), call.method)
+    async def dispatch(self, call: Call, *, is_builtin: bool = True) -> Reply:
+        """Answer a call that came without a socket, even while the server stops. Fails as the route does.
+
+        Parameters
+        ----------
+        is_builtin : bool
+            Ask the routes, and not what is in their place.
+        """
+        segments = split_path(call.path.encode("utf-8"))
+        if not is_builtin:
+            whole = "/" + "/".join(segments)
+            handler = self._overriding(whole)
+            if handler is not None:
+                return await self._serve(handler, attrs.evolve(call, path=whole))
+        path, parameters = self._match(segments, call.method)
         return await self._serve(self.routes[path][call.method], attrs.evolve(call, parameters=parameters))
 
     def _failed(self, failure: Failure, request: OrthancRequest) -> None:

@@ -7,6 +7,7 @@ import binascii
 import functools
 import hmac
 import ipaddress
+import secrets
 from collections.abc import Mapping
 
 from orthanctw.errors import EmptyAnswer
@@ -30,6 +31,23 @@ def is_local(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
+class AccessToken:
+    """A value of ``Authorization`` that lets in whoever has it, for one life of the server."""
+
+    def __init__(self) -> None:
+        self._value = ""
+
+    def value(self) -> str:
+        """The value; nobody is let in by it before it was asked for."""
+        if not self._value:
+            self._value = f"Bearer {secrets.token_urlsafe(32)}"
+        return self._value
+
+    def grants(self, authorization: str | None) -> bool:
+        """Whether this is the value."""
+        return bool(self._value) and hmac.compare_digest(self._value.encode(), (authorization or "").encode())
+
+
 class Authenticator:
     """Checks each request.
 
@@ -41,15 +59,20 @@ class Authenticator:
         Whether authentication is on.
     users : mapping of str to str
         ``RegisteredUsers``: passwords by name.
+    token : AccessToken, optional
+        Lets in without a name.
     """
 
-    def __init__(self, *, remote_access: bool, enabled: bool, users: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, remote_access: bool, enabled: bool, users: Mapping[str, str], token: AccessToken | None = None
+    ) -> None:
         self._remote_access = remote_access
         self._enabled = enabled
+        self._token = token or AccessToken()
         self._users = {name.encode("utf-8"): password.encode("utf-8") for name, password in users.items()}
 
     def authenticate(self, address: str, authorization: str | None) -> str:
-        """The name of the user, empty when authentication is off.
+        """The name of the user, empty when authentication is off, and for the token.
 
         Raises
         ------
@@ -58,7 +81,7 @@ class Authenticator:
         """
         if not self._remote_access and not is_local(address):
             raise unauthorized()
-        if not self._enabled:
+        if not self._enabled or self._token.grants(authorization):
             return ""
         name, password = _credentials(authorization)
         # An unknown name costs the same comparison as a known one.

@@ -44,8 +44,16 @@ class ScriptDispatcher:
         self._maximum = maximum
         self._successes = successes
 
-    async def ask(self, method: str, uri: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """The body of the answer to a request. OrthancError when the answer is no success (200)."""
+    async def ask(
+        self, method: str, uri: str, body: bytes, headers: Mapping[str, str], *, is_builtin: bool
+    ) -> bytes:
+        """The body of the answer to a request. OrthancError when the answer is no success (200).
+
+        Parameters
+        ----------
+        is_builtin : bool
+            Ask the routes of the server even where scripts have put something in their place.
+        """
         path, _, query = uri.partition("?")
         arguments = dict(parse_qsl(query, keep_blank_values=True, errors="replace")) if method == "GET" else {}
         call = Call(
@@ -57,7 +65,7 @@ class ScriptDispatcher:
             origin=self._origin,
         )
         try:
-            reply = await self._api.dispatch(call)
+            reply = await self._api.dispatch(call, is_builtin=is_builtin)
         except HTTPException as e:
             # There is no such path, or not with this method.
             raise UnknownResource(f"{method} {path}", http_status=e.code) from e

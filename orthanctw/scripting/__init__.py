@@ -3,16 +3,19 @@
 Everything that a script does happens on threads of its own, never on the reactor's.
 """
 
+from orthanctw.scripting.exchange import Exchange
 from orthanctw.scripting.host import Host, ScriptingOptions, ScriptingServices, ScriptRequest
 from orthanctw.scripting.loading import Scripts
 from orthanctw.scripting.module import build_module
-from orthanctw.scripting.registry import Kind, Registration, Registry
+from orthanctw.scripting.registry import Kind, Registration, Registry, Route
 
 __all__ = [
+    "Exchange",
     "Host",
     "Kind",
     "Registration",
     "Registry",
+    "Route",
     "ScriptRequest",
     "ScriptingOptions",
     "ScriptingServices",

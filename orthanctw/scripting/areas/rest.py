@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from orthanctw.scripting.exposure import Data, exposed
+from orthanctw.error_codes import ErrorCode
+from orthanctw.scripting.exposure import Data, exposed, failure
 from orthanctw.scripting.host import Host, ScriptRequest
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -57,7 +58,15 @@ class RestArea:
         """A DELETE, by scripts, too."""
         self._ask("DELETE", uri, is_builtin=False)
 
+    @exposed
+    def GenerateRestApiAuthorizationToken(self) -> str:
+        """A value of the header ``Authorization``, for programs that call the REST API."""
+        token: str = self._host.wait(self._host.services.token)
+        return token
+
     def _ask(self, method: str, uri: str, body: bytes = b"", *, is_builtin: bool = True) -> bytes:
+        if not uri.startswith("/"):
+            raise failure(ErrorCode.URI_SYNTAX)
         request = ScriptRequest(method=method, uri=uri, body=body, headers=_NOTHING, is_builtin=is_builtin)
         answer: bytes = self._host.wait(self._host.services.rest, request)
         return answer
