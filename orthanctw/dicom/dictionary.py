@@ -18,7 +18,8 @@ from typing import Final
 import attrs
 
 from orthanctw.dicom.dictionaryfiles import FileEntry, read_files
-from orthanctw.errors import UnknownDicomTag
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import OrthancError, UnknownDicomTag
 
 UNKNOWN_NAME: Final = "Unknown Tag & Data"
 PRIVATE_CREATOR: Final = "PrivateCreator"
@@ -81,6 +82,12 @@ _REPEATERS: Final = [
     (_repeating(mask), (_FROM_AMBIGUOUS.get(vr, vr), _printed(0, keyword, status)))
     for mask, (vr, _vm, _name, status, keyword) in _REPEATING.items()
 ]
+
+
+def _repeater_multiplicity(tag: int) -> str:
+    return next((vm for mask, (_vr, vm, *_) in _REPEATING.items() if _repeating(mask)(tag)), "1-n")
+
+
 #: Tags of their names; the first one of a name counts.
 _REPEATER_NAMES: Final = {
     _printed(0, keyword, status): int(mask.replace("x", "0"), 16)
@@ -119,12 +126,17 @@ def _private_dictionary() -> dict[str, PrivateTags]:
 
 @attrs.frozen(kw_only=True)
 class DictionaryEntry:
-    """A tag of the option ``Dictionary``; the element of a private one may be given by its low byte."""
+    """A tag of the option ``Dictionary``; the element of a private one may be given by its low byte.
+
+    It has from `least` to `most` values, 0 being any number.
+    """
 
     tag: int
     vr: str
     name: str
     private_creator: str = ""
+    least: int = 1
+    most: int = 1
 
 
 class Dictionary:
@@ -145,23 +157,18 @@ class Dictionary:
         self, entries: Iterable[DictionaryEntry] = (), *, private: bool = True, files: Sequence[str] = ()
     ) -> None:
         entries = tuple(entries)
+        self._options = private, entries, list(files)
         #: What `dictionary_of` makes the same dictionary from, in another process; empty without options.
-        self.description = ""
-        if entries or files or not private:
-            self.description = json.dumps([private, [attrs.asdict(entry) for entry in entries], list(files)])
+        self.description = self._described() if entries or files or not private else ""
         self._entries: dict[int, tuple[str, str]] = {} if files else dict(_STANDARD)
         self._private: dict[str, PrivateTags] = dict(_private_dictionary()) if private and not files else {}
         self._repeaters: list[tuple[Callable[[int], bool], tuple[str, str]]] = [] if files else _REPEATERS
         self._ranges: dict[str, list[FileEntry]] = {}
         self._tags: dict[str, int] = {} if files else dict(_REPEATER_NAMES)
         self._add_files(read_files(files))
+        self._multiplicities: dict[int, tuple[int, int]] = {}
         for entry in entries:
-            if entry.private_creator:
-                low = entry.tag & 0xFF
-                mine = {entry.tag & 0xFFFF0000 | low: (entry.vr, entry.name)}
-                self._private[entry.private_creator] = {**self._private.get(entry.private_creator, {}), **mine}
-            else:
-                self._entries[entry.tag] = (entry.vr, entry.name)
+            self._add(entry)
         #: Hot path of the scanner: VR and name of every tag that is no repeater and not private.
         self.vrs: dict[int, str] = {tag: vr for tag, (vr, _name) in self._entries.items()}
         self.names: dict[int, str] = {tag: name for tag, (_vr, name) in self._entries.items()}
@@ -171,11 +178,57 @@ class Dictionary:
             if name.startswith(_RETIRED):
                 named.setdefault(name.removeprefix(_RETIRED), tag)
         self._tags = {**self._tags, **named}
+        self._lookup: Callable[[int, str | None], tuple[str, str] | None]
+        #: The name that Orthanc prints for a tag of a private creator (or None); ``Unknown Tag & Data`` when unknown.
+        self.name: Callable[[int, str | None], str]
+        self._forget()
 
+    def _described(self) -> str:
+        private, entries, files = self._options
+        return json.dumps([private, [attrs.asdict(entry) for entry in entries], files])
+
+    def _forget(self) -> None:
+        """Begin with empty caches: what threads are about to put into those before does not matter."""
         # Bounded: tags and creators come from files.
         self._lookup = functools.lru_cache(maxsize=16384)(self._find)
-        #: The name that Orthanc prints for a tag of a private creator (or None); ``Unknown Tag & Data`` when unknown.
-        self.name: Callable[[int, str | None], str] = functools.lru_cache(maxsize=16384)(self._name)
+        self.name = functools.lru_cache(maxsize=16384)(self._name)
+
+    def _add(self, entry: DictionaryEntry) -> None:
+        if entry.private_creator:
+            low = entry.tag & 0xFF
+            mine = {entry.tag & 0xFFFF0000 | low: (entry.vr, entry.name)}
+            self._private[entry.private_creator] = {**self._private.get(entry.private_creator, {}), **mine}
+        else:
+            self._entries[entry.tag] = (entry.vr, entry.name)
+            self._multiplicities[entry.tag] = (entry.least, entry.most)
+
+    def register(self, entry: DictionaryEntry) -> None:
+        """Know a tag from now on, here and in other processes. To be called in one thread only.
+
+        OrthancError ALREADY_EXISTING_TAG when it is known.
+        """
+        creator = entry.private_creator
+        known = self._private_entry(entry.tag, creator) if creator else self._lookup(entry.tag, None)
+        if known is not None:
+            raise OrthancError("The dictionary has this tag already", code=ErrorCode.ALREADY_EXISTING_TAG)
+        self._add(entry)
+        if not creator:
+            self.vrs[entry.tag] = entry.vr
+            self.names[entry.tag] = entry.name
+            self._tags.setdefault(entry.name, entry.tag)
+        private, entries, files = self._options
+        self._options = private, (*entries, entry), files
+        self.description = self._described()
+        self._forget()
+
+    def multiplicity(self, tag: int) -> tuple[int, int]:
+        """Number of values of a tag of the standard or of the options: at least, and at most, 0 being any number."""
+        found = self._multiplicities.get(tag)
+        if found is not None:
+            return found
+        text = _ELEMENTS[tag][1] if tag in _ELEMENTS else _repeater_multiplicity(tag)
+        least, _, most = text.partition("-")
+        return int(least), int(least) if not most else int(most) if most.isdigit() else 0
 
     def _add_files(self, entries: Iterable[FileEntry]) -> None:
         for entry in entries:

@@ -13,6 +13,7 @@ from orthanctw.contents import Contents
 from orthanctw.dicom.authoring import ValueOptions
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.creation import SOP_CLASS_UID, SOP_INSTANCE_UID, Draft, PictureFacts
+from orthanctw.dicom.dictionary import UNKNOWN_NAME, DictionaryEntry
 from orthanctw.dicom.display import display_of
 from orthanctw.dicom.elements import DEFLATED_LITTLE_ENDIAN, PIXEL_DATA
 from orthanctw.dicom.flaggedforms import TagFlags, flagged_form
@@ -21,12 +22,12 @@ from orthanctw.dicom.jsonforms import FormOptions, TagFormat, tags
 from orthanctw.dicom.pixelrequest import content_request, has_pixels, pixel_format
 from orthanctw.dicom.scanner import encoding_of, inflate, meta_end, scan
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import BadFileFormat, NotImplementedHere, OrthancError, ParameterOutOfRange
+from orthanctw.errors import BadFileFormat, NotImplementedHere, OrthancError, ParameterOutOfRange, UnknownDicomTag
 from orthanctw.interfaces import ITranscoder
 from orthanctw.model import ResourceLevel
 from orthanctw.processes import ProcessPool
 from orthanctw.remote import Outgoing
-from orthanctw.scripting.objects import EMPTY_PIXEL_DATA, UNTIL_PIXEL_DATA, WHOLE_DICOM, JsonForm
+from orthanctw.scripting.objects import EMPTY_PIXEL_DATA, UNTIL_PIXEL_DATA, WHOLE_DICOM, DictionaryTag, JsonForm
 from orthanctw.scripting.pictures import (
     FLOAT32,
     GRAYSCALE8,
@@ -90,6 +91,7 @@ class ScriptObjects:
         self._dictionary = catalog.dictionary
         self._default_encoding = default_encoding
         self._nesting = nesting
+        self._registered: set[DictionaryTag] = set()
 
     # Reading
 
@@ -203,6 +205,34 @@ class ScriptObjects:
             content = await storage.call(_shortened, content, start, end)
             end = b""
         return content + end
+
+    # The dictionary
+
+    def lookup(self, name: str) -> DictionaryTag:
+        tag = self._dictionary.parse(name)
+        known = self._dictionary.name(tag, None)
+        if known == UNKNOWN_NAME:
+            raise UnknownDicomTag(name[:64])
+        least, most = self._dictionary.multiplicity(tag)
+        return DictionaryTag(tag=tag, vr=self._dictionary.vr(tag), name=known, least=least, most=most)
+
+    def name(self, tag: int, creator: str) -> str:
+        return self._dictionary.name(tag, creator or None)
+
+    async def register(self, entry: DictionaryTag) -> None:
+        if entry in self._registered:
+            return
+        self._dictionary.register(
+            DictionaryEntry(
+                tag=entry.tag,
+                vr=entry.vr,
+                name=entry.name,
+                private_creator=entry.creator,
+                least=entry.least,
+                most=entry.most,
+            )
+        )
+        self._registered.add(entry)
 
 
 def _object(text: str) -> Mapping[str, Any]:

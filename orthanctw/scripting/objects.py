@@ -22,6 +22,18 @@ class JsonForm:
     maximum_length: int
 
 
+@attrs.frozen(kw_only=True)
+class DictionaryTag:
+    """An entry of the dictionary; it has from `least` to `most` values, 0 being any number."""
+
+    tag: int
+    vr: str
+    name: str
+    least: int = 1
+    most: int = 1
+    creator: str = ""
+
+
 class ObjectWork(Protocol):
     """Work on DICOM files. Failures are OrthancErrors. `header` is what `header` has answered.
 
@@ -63,3 +75,15 @@ class ObjectWork(Protocol):
 
     def load(self, public_id: str, mode: int) -> Awaitable[bytes]:
         """The file of a stored object, or what comes before its pixel data. UnknownResource."""
+
+    def lookup(self, name: str) -> DictionaryTag:
+        """The entry of a name, or of a tag as text. UnknownDicomTag."""
+
+    def name(self, tag: int, creator: str) -> str:
+        """The name of a tag."""
+
+    async def register(self, entry: DictionaryTag) -> None:
+        """Have the whole server know a tag, from now on and for good.
+
+        ALREADY_EXISTING_TAG, unless it is exactly what a script has registered before.
+        """
