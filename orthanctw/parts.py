@@ -427,7 +427,12 @@ def dictionary_of(settings: Settings) -> Dictionary:
     """The dictionary with what the configuration adds."""
     entries = [
         DictionaryEntry(
-            tag=item.tag, vr=item.vr, name=item.name, private_creator=item.private_creator
+            tag=item.tag,
+            vr=item.vr,
+            name=item.name,
+            private_creator=item.private_creator,
+            least=item.minimum,
+            most=item.maximum,
         )
         for item in settings.dicom.dictionary.values()
     ]
