@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import DeferredSemaphore
@@ -37,6 +37,20 @@ def build_dicom(parts: Parts, reactor: Any) -> DicomServer:
     options = parts.settings.dicom
     operations = DeferredSemaphore(max(1, options.dicom_threads_count))
     publish_operations(parts, operations)
+    by_class = _services(parts)
+    worklists = WorklistService(
+        parts.worklists,
+        parts.default_encoding,
+        parts.identifiers,
+        parts.query_filters,
+        scripted=parts.python.dicom.worklists,
+    )
+
+    def offered() -> Collection[str]:
+        # A script may come and go while the server runs.
+        return by_class.keys() if worklists.is_offered() else by_class.keys() - {WORKLIST_FIND}
+
+    by_class[WORKLIST_FIND] = worklists
     services = Services(
         acceptance=parts.acceptance,
         ingest=parts.ingest,
@@ -49,7 +63,8 @@ def build_dicom(parts: Parts, reactor: Any) -> DicomServer:
         durations=parts.metrics.durations(
             "orthanctw_dicom_operation_seconds", "Work on requests of DICOM associations", ["operation"]
         ),
-        services=_services(parts),
+        services=by_class,
+        offered=offered,
     )
     return DicomServer(
         services,
@@ -79,7 +94,7 @@ def conformance_of(settings: Settings, acceptance: Acceptance) -> conformance.Co
 
 
 def _services(parts: Parts) -> dict[str, Service]:
-    """What carries out all requests but C-ECHO and C-STORE, by their SOP class."""
+    """What carries out all requests but C-ECHO, C-STORE and queries for worklists, by their SOP class."""
     options = parts.settings.dicom
 
     async def submit_move(objects: Sequence[StoredObject], remote: Remote, originator: Originator) -> None:
@@ -95,6 +110,7 @@ def _services(parts: Parts) -> dict[str, Service]:
             ignored=parts.modalities.ignored_keys,
             identifiers=parts.identifiers,
             filters=parts.query_filters,
+            scripted=parts.python.dicom.find,
         ),
         dimse.C_GET_RQ: GetService(
             parts.retrieval,
@@ -111,14 +127,11 @@ def _services(parts: Parts) -> dict[str, Service]:
             remotes=parts.modalities.remote_of_aet,
             default_encoding=parts.default_encoding,
             identifiers=parts.identifiers,
+            scripted=parts.python.dicom.move,
             submit=None if options.synchronous_c_move else submit_move,
         ),
     }
     services = {uid: by_command[command] for uid, command in QUERY_RETRIEVE.items()}
     del services[WORKLIST_FIND]
-    if parts.worklists is not None:
-        services[WORKLIST_FIND] = WorklistService(
-            parts.worklists, parts.default_encoding, parts.identifiers, parts.query_filters
-        )
     services[STORAGE_COMMITMENT] = parts.commitment.service()
     return services

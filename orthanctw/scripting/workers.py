@@ -71,7 +71,7 @@ class ScriptThreads:
     ) -> Deferred[Any]:
         """As `call`, urgent; fails with ServiceUnavailable when there is no answer within `seconds`."""
         done = self.call(function, *args, urgent=True)
-        outer: Deferred[Any] = Deferred()
+        outer: Deferred[Any] = Deferred(lambda _: timer.cancel())
 
         def late() -> None:
             outer.errback(ServiceUnavailable(f"The script gave no answer within {seconds:g} s"))

@@ -48,11 +48,19 @@ class WorklistQuery:
         for condition in self.common:
             if not any(map(condition.matches, common.get(condition.tag, ()))):
                 return False
-        return _fulfils_all(_by_tag(worklist.elements), self.conditions)
+        return self.fulfilled_by(worklist.elements)
+
+    def fulfilled_by(self, elements: Elements) -> bool:
+        """Whether the elements of a data set fulfil all conditions."""
+        return _fulfils_all(_by_tag(elements), self.conditions)
 
     def answer(self, worklist: Worklist) -> Elements:
         """What is told of a match: the keys that it has, of sequences the items that match."""
-        return _answer(worklist.elements, self.keys)
+        return self.answer_of(worklist.elements)
+
+    def answer_of(self, elements: Elements) -> Elements:
+        """The same of the elements of a data set."""
+        return _answer(elements, self.keys)
 
 
 def parse_worklist_query(

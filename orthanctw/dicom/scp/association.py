@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
 from typing import Any, Final, Protocol
 
 import attrs
@@ -73,7 +73,8 @@ class Services:
 
     `operations` bounds how many run at once (``DicomThreadsCount``), `queries` how many C-FIND and `retrievals` how
     many C-MOVE and C-GET: those wait for peers, and one that sends to ourselves even for us, which must not keep us
-    from receiving. `services` carry out queries and retrievals, by their SOP class.
+    from receiving. `services` carry out queries and retrievals, by their SOP class; `offered` are those of the classes
+    that are accepted at the moment.
     """
 
     acceptance: Acceptance
@@ -85,6 +86,7 @@ class Services:
     durations: Durations
     queries: DeferredSemaphore
     retrievals: DeferredSemaphore
+    offered: Callable[[], Container[str]]
     services: Mapping[str, Service] = attrs.field(factory=dict)
 
 
@@ -156,7 +158,7 @@ class Association:
             return
         self.calling_aet, self.called_aet = request.calling_aet, request.called_aet
         services = self._services
-        answer = negotiate(request, services.acceptance, services.maximum_length, services.services)
+        answer = negotiate(request, services.acceptance, services.maximum_length, services.offered())
         proposed = distinct_contexts(request)
         self._contexts = {
             context.context_id: (proposed[context.context_id].abstract_syntax, context.transfer_syntax)

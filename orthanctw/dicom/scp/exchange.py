@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.dimse import Command
@@ -17,6 +18,13 @@ from orthanctw.errors import OrthancError
 
 #: "Identifier does not match SOP Class" (PS3.4 tables C.4-1 to C.4-3).
 IDENTIFIER_MISMATCH: Final = 0xA900
+_T = TypeVar("_T")
+
+
+class Cancelled(OrthancError):
+    """Nobody waits for the answer any more."""
+
+    dimse_status = dimse.CANCELLED
 
 
 class Identifier:
@@ -108,6 +116,7 @@ class Exchange:
         self.is_cancelled = False
         self.context_id = context_id
         self._last_message_id = 0
+        self._work: Deferred[Any] | None = None
 
     @property
     def must_stop(self) -> bool:
@@ -124,6 +133,25 @@ class Exchange:
     def cancel(self) -> None:
         """The peer has sent a C-CANCEL, or is gone, or we stop."""
         self.is_cancelled = True
+        if self._work is not None:
+            self._work.cancel()
+
+    async def unless_cancelled(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of work, which is cancelled when nobody waits for it any more. Cancelled."""
+        self._work = Deferred.fromCoroutine(work)
+        if self.must_stop:
+            self._work.cancel()
+        try:
+            result: _T = await self._work
+        except CancelledError:
+            raise Cancelled from None
+        finally:
+            self._work = None
+        return result
+
+    def encoder(self, character_sets: tuple[str, ...]) -> Callable[[Elements], bytes]:
+        """What encodes data sets for the peer; on any thread."""
+        return partial(encode_dataset, explicit=is_explicit(self.transfer_syntax), character_sets=character_sets)
 
     def respond(
         self,
@@ -131,15 +159,11 @@ class Exchange:
         *,
         comment: str = "",
         counters: Mapping[int, int] | None = None,
-        identifier: Elements | None = None,
+        identifier: Elements | bytes | None = None,
         character_sets: tuple[str, ...] = (),
     ) -> Deferred[None]:
-        """Send a response; fires when the peer takes more."""
-        data_set = None
-        if identifier is not None:
-            data_set = encode_dataset(
-                identifier, explicit=is_explicit(self.transfer_syntax), character_sets=character_sets
-            )
+        """Send a response; fires when the peer takes more. An identifier may be encoded already."""
+        data_set = self.encoder(character_sets)(identifier) if isinstance(identifier, list) else identifier
         command = dimse.response(
             self.command, status, comment, counters=counters, has_data_set=data_set is not None
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any, Protocol
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.elements import SPECIFIC_CHARACTER_SET, Elements
 from orthanctw.dicom.encoding import is_known
 from orthanctw.dicom.identifierlog import IdentifierLog
-from orthanctw.dicom.scp.exchange import Exchange, Outcome
+from orthanctw.dicom.scp.exchange import Carrier, Exchange, Outcome
 from orthanctw.queryfilters import QueryFilters
 from orthanctw.querying import Querying, text_of
 
@@ -29,6 +29,8 @@ class FindService:
         ``ignored(calling_aet, address)``: tags of a query to leave out.
     filters : QueryFilters
         Change queries; the character set of answers is that of the query as it came.
+    scripted : Scripted
+        Answers in place of the index, when there is a script for it.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class FindService:
         ignored: Ignored,
         identifiers: IdentifierLog,
         filters: QueryFilters,
+        scripted: Scripted,
     ) -> None:
         self._querying = querying
         self._identifiers = identifiers
         self._default_encoding = default_encoding
         self._ignored = ignored
         self._filters = filters
+        self._scripted = scripted
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-FIND: a pending response for each match."""
@@ -53,6 +57,8 @@ class FindService:
         aet, address = exchange.carrier.calling_aet, exchange.carrier.address
         self._identifiers.received("C-FIND", aet, address, identifier)
         identifier = await self._filters.incoming_find(identifier, exchange.carrier)
+        if self._scripted.is_used():
+            return await tell_scripted(exchange, self._scripted, identifier, character_sets)
         ignored = self._ignored(aet, address)
         answers = await self._querying.begin(identifier, ignored)
         return await tell(exchange, answers, character_sets)
@@ -63,8 +69,28 @@ class Told(Protocol):
 
     is_complete: bool
 
-    async def next(self) -> list[Elements]:
+    async def next(self) -> Sequence[Elements | bytes]:
         """The next ones; empty at the end. The reactor has its turn meanwhile: else no C-CANCEL is read."""
+
+
+class Scripted(Protocol):
+    """A script that may answer in place of the server."""
+
+    def is_used(self) -> bool:
+        """Whether it does."""
+
+    def answers(
+        self, query: Elements, asker: Carrier, encode: Callable[[Elements], bytes]
+    ) -> Coroutine[Any, Any, Told]:
+        """What it answers, encoded by `encode`. OrthancError."""
+
+
+async def tell_scripted(
+    exchange: Exchange, scripted: Scripted, identifier: Elements, character_sets: tuple[str, ...]
+) -> Outcome:
+    """A pending response for each answer of a script. Cancelled when nobody waits for the script."""
+    asking = scripted.answers(identifier, exchange.carrier, exchange.encoder(character_sets))
+    return await tell(exchange, await exchange.unless_cancelled(asking), character_sets)
 
 
 async def tell(exchange: Exchange, answers: Told, character_sets: tuple[str, ...]) -> Outcome:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
 
 from orthanctw.dicom import dimse
 from orthanctw.dicom.charset import DefaultEncoding
+from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.identifierlog import IdentifierLog
-from orthanctw.dicom.scp.exchange import Exchange, Outcome
+from orthanctw.dicom.scp.exchange import Cancelled, Carrier, Exchange, Outcome
 from orthanctw.dicom.scp.retrieve import SubOperations
+from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError
 from orthanctw.exports import ExportLog
 from orthanctw.model import ResourceLevel
@@ -29,6 +31,28 @@ _UNANSWERED: Final = 2
 Submit = Callable[[Sequence[StoredObject], Remote, Originator], Awaitable[None]]
 
 
+class Move(Protocol):
+    """A C-MOVE in place of the server's: see `ScriptMove`."""
+
+    size: int
+
+    def begin(self) -> Coroutine[Any, Any, None]:
+        """OrthancError."""
+
+    def apply(self) -> Coroutine[Any, Any, None]:
+        """OrthancError when a sub-operation has failed."""
+
+    def end(self) -> None:
+        """Nothing follows."""
+
+
+class Scripted(Protocol):
+    """A script that may carry out C-MOVE."""
+
+    def move(self, identifier: Elements, asker: Carrier, target: str, message_id: int) -> Move | None:
+        """One, if the script does."""
+
+
 class MoveService:
     """Sends objects to where a peer wants them.
 
@@ -38,6 +62,8 @@ class MoveService:
         ``remotes(aet)``: the application entity of a title, or None.
     submit : callable, optional
         Without ``SynchronousCMove``: what to do in place of sending within the association.
+    scripted : Scripted
+        Carries out all of it, when there is a script for it.
     """
 
     def __init__(
@@ -49,6 +75,7 @@ class MoveService:
         remotes: Callable[[str], Remote | None],
         default_encoding: DefaultEncoding,
         identifiers: IdentifierLog,
+        scripted: Scripted,
         submit: Submit | None = None,
     ) -> None:
         self._retrieval = retrieval
@@ -57,19 +84,23 @@ class MoveService:
         self._remotes = remotes
         self._default_encoding = default_encoding
         self._identifiers = identifiers
+        self._scripted = scripted
         self._submit = submit
 
     async def __call__(self, exchange: Exchange) -> Outcome:
         """One C-MOVE: a pending response after each object."""
         identifier = exchange.identifier(self._default_encoding.name)
         self._identifiers.received("C-MOVE", exchange.carrier.calling_aet, exchange.carrier.address, identifier)
-        target = exchange.command.text(dimse.MOVE_DESTINATION)
+        target, message_id = exchange.command.text(dimse.MOVE_DESTINATION), exchange.command.number(dimse.MESSAGE_ID)
+        scripted = self._scripted.move(identifier, exchange.carrier, target, message_id)
+        if scripted is not None:
+            return await _carry_out(scripted, exchange)
         remote = self._remotes(target)
         if remote is None:
             raise OrthancError("The move destination is unknown", dimse_status=dimse.MOVE_DESTINATION_UNKNOWN)
         objects = await self._retrieval.requested(identifier)
         await self._exports.add([(ResourceLevel.INSTANCE, item.public_id) for item in objects], remote.aet)
-        originator = Originator(exchange.carrier.calling_aet, exchange.command.number(dimse.MESSAGE_ID))
+        originator = Originator(exchange.carrier.calling_aet, message_id)
         if self._submit is not None:
             await self._submit(objects, remote, originator)
             return Outcome(counters=SubOperations(0, completed=len(objects)).counters(is_final=True))
@@ -108,3 +139,27 @@ class MoveService:
                 unanswered[kind] = unanswered[kind] + 1 if e.payload is None else 0
             await exchange.respond(dimse.PENDING, counters=operations.counters())
         return operations.outcome(exchange, dimse.CANNOT_PROCESS)
+
+
+async def _carry_out(move: Move, exchange: Exchange) -> Outcome:
+    """A pending response after each sub-operation of a script."""
+    try:
+        await exchange.unless_cancelled(move.begin())
+        operations = SubOperations(move.size)
+        while operations.remaining and not exchange.must_stop:
+            try:
+                await exchange.unless_cancelled(move.apply())
+                operations.succeeded(dimse.SUCCESS)
+            except Cancelled:
+                break
+            except OrthancError as e:
+                log.info("C-MOVE: a sub-operation of a script has failed: {reason}", reason=str(e))
+                operations.failed()
+                if e.code is ErrorCode.TIMEOUT:
+                    # It may still run; so may the next ones.
+                    counters = operations.counters(is_final=True)
+                    return Outcome(status=dimse.CANNOT_PROCESS, comment=e.details, counters=counters)
+            await exchange.respond(dimse.PENDING, counters=operations.counters())
+    finally:
+        move.end()
+    return operations.outcome(exchange, dimse.SOME_SUB_OPERATIONS_FAILED)

@@ -33,10 +33,10 @@ class SubOperations:
         else:
             self.warnings += 1
 
-    def failed(self, item: StoredObject) -> None:
-        """One has failed."""
+    def failed(self, item: StoredObject | None = None) -> None:
+        """One has failed; of an object, when that is known."""
         self.remaining -= 1
-        self.failures.append(item.sop_instance_uid)
+        self.failures.append("" if item is None else item.sop_instance_uid)
 
     def counters(self, *, is_final: bool = False) -> Mapping[int, int]:
         """Numbers for a response; those of a final one know no remaining ones, unless it was cancelled."""
@@ -54,9 +54,10 @@ class SubOperations:
         if not self.failures:
             return Outcome(counters=self.counters(is_final=True))
         nothing_sent = self.completed + self.warnings == 0
+        told = [uid for uid in self.failures[:_FAILURES_TOLD] if uid]
         return Outcome(
             status=failure if nothing_sent else dimse.SOME_SUB_OPERATIONS_FAILED,
             comment=f"{len(self.failures)} sub-operations failed",
             counters=self.counters(is_final=True),
-            identifier=[(_FAILED_SOP_INSTANCE_UID_LIST, "UI", "\\".join(self.failures[:_FAILURES_TOLD]))],
+            identifier=[(_FAILED_SOP_INSTANCE_UID_LIST, "UI", "\\".join(told))] if told else None,
         )
