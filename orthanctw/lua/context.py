@@ -20,6 +20,8 @@ from orthanctw.lua.worker import Frame, LuaWorker
 
 log = Logger(namespace="orthanctw.lua")
 _KILLED: Final = "the time limit is exceeded"
+#: Errors that begin with it are told with a line of the script instead.
+_OWN_CHUNK: Final = b"=orthanctw"
 #: What they are told who have waited for an answer.
 TOO_LATE: Final = "The script gave no answer in time"
 
@@ -99,9 +101,10 @@ class LuaContext:
             self._functions.call,
             _find,
             _source("patterns.lua"),
+            name=_OWN_CHUNK,
         )
         trusted = sandbox[b"globals"]
-        runtime.execute(_source("toolbox.lua"), sandbox[b"host"], trusted)
+        runtime.execute(_source("toolbox.lua"), sandbox[b"host"], trusted, name=_OWN_CHUNK)
         names = runtime.table_from([name.encode() for name in self._names])
         self._lua = _Lua(
             runtime=runtime,
@@ -196,10 +199,12 @@ class LuaContext:
         try:
             outcome = lua.run(function, *[lua.converter.to_lua(value) for value in values])
             ok, *results = outcome if isinstance(outcome, tuple) else (outcome,)
-            if frame.is_killed:
-                raise LuaError(_KILLED) if frame.deadline is None else ServiceUnavailable(TOO_LATE)
-            if not ok:
-                raise LuaError(_message(results[0] if results else None))
+            problem = "" if ok else _message(results[0] if results else None)
+            if frame.is_killed and frame.deadline is not None:
+                log.error("Lua: {problem}", problem=problem or _KILLED)
+                raise ServiceUnavailable(TOO_LATE)
+            if frame.is_killed or not ok:
+                raise LuaError(problem or (_KILLED if frame.is_killed else ""))
             return [
                 result if isinstance(result, int | float) else lua.converter.to_json(result, keep_strings=True)
                 for result in results

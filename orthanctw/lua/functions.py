@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -20,6 +22,8 @@ from orthanctw.lua.worker import LuaWorker
 log = Logger(namespace="orthanctw.lua")
 #: Operations of one job at most.
 _MAXIMUM_OPERATIONS = 10_000
+#: null, zero, full and urandom.
+_HARMLESS_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 9))
 
 
 class ScriptMistake(Exception):
@@ -54,6 +58,7 @@ class Functions:
         self._functions: Mapping[str, Callable[..., Any]] = {
             "print": self._print,
             "append_operation": self._append_operation,
+            "is_file": _is_file,
             "run_program": self._run_program,
             "ParseJson": self._parse_json,
             "DumpJson": self._dump_json,
@@ -125,12 +130,14 @@ class Functions:
             return None
         return self.converter.to_lua(value)
 
-    def _dump_json(self, value: Any = None, keep_strings: Any = False) -> bytes:
-        converted = self.converter.to_json(value, keep_strings=keep_strings not in (None, False))
+    def _dump_json(self, value: Any, keep_strings: Any = False) -> bytes:
+        if not isinstance(keep_strings, bool):
+            raise _WrongArguments
+        converted = self.converter.to_json(value, keep_strings=keep_strings)
         # Tables have no order; clients of Orthanc know that of names.
         return orjson.dumps(converted, option=orjson.OPT_SORT_KEYS)
 
-    def _configuration(self) -> Any:
+    def _configuration(self, *_: Any) -> Any:
         return self.converter.to_lua(self._services.configuration)
 
     def _append_operation(self, operation: Any) -> None:
@@ -263,6 +270,20 @@ class Functions:
 class _WrongArguments(Exception):
     def __str__(self) -> str:
         return "wrong arguments"
+
+
+def _is_file(path: bytes) -> bool:
+    """Whether a file can be opened without waiting for somebody else, or is not there."""
+    try:
+        status = os.stat(path)
+    except ValueError:
+        # Lua's library would leave out what follows a NUL.
+        return False
+    except OSError:
+        return True
+    if stat.S_ISCHR(status.st_mode):
+        return status.st_rdev in _HARMLESS_DEVICES
+    return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
 
 def _string(value: Any) -> bytes:

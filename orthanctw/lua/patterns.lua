@@ -62,14 +62,14 @@ end
 local function end_of_class(pattern, at)
   local code = byte(pattern, at)
   if code == 37 then -- %
-    if at == #pattern then error("malformed pattern (ends with '%')", 0) end
+    if at == #pattern then error("malformed pattern (ends with '%')") end
     return at + 2
   end
   if code ~= 91 then return at + 1 end
   at = at + 1
   if byte(pattern, at) == 94 then at = at + 1 end
   repeat
-    if at > #pattern then error("malformed pattern (missing ']')", 0) end
+    if at > #pattern then error("malformed pattern (missing ']')") end
     local inner = byte(pattern, at)
     at = at + 1
     if inner == 37 then at = at + 1 end
@@ -96,10 +96,10 @@ end
 local function escaped(pattern, at)
   local code = byte(pattern, at + 1)
   if code == 98 then -- %bxy
-    if at + 3 > #pattern then error("malformed pattern (missing arguments to '%b')", 0) end
+    if at + 3 > #pattern then error("malformed pattern (missing arguments to '%b')") end
     return {kind = "balance", first = byte(pattern, at + 2), last = byte(pattern, at + 3)}, at + 4
   elseif code == 102 then -- %f[set]
-    if byte(pattern, at + 2) ~= 91 then error("missing '[' after '%f' in pattern", 0) end
+    if byte(pattern, at + 2) ~= 91 then error("missing '[' after '%f' in pattern") end
     local after = end_of_class(pattern, at + 2)
     return {kind = "frontier", set = set_of(sub(pattern, at + 2, after - 1))}, after
   elseif code and code >= 48 and code <= 57 then
@@ -169,7 +169,7 @@ end
 
 steps["open"] = function(state, part, at, index)
   local level = state.level + 1
-  if level > MAXIMUM_CAPTURES then error("too many captures", 0) end
+  if level > MAXIMUM_CAPTURES then error("too many captures") end
   state.starts[level], state.sizes[level], state.level = at, part.size, level
   local found = match_from(state, at, index + 1)
   if not found then state.level = level - 1 end
@@ -185,7 +185,7 @@ steps["close"] = function(state, part, at, index)
       return found
     end
   end
-  error("invalid pattern capture", 0)
+  error("invalid pattern capture")
 end
 
 steps["end"] = function(state, part, at, index)
@@ -217,7 +217,7 @@ end
 function steps.back(state, part, at, index)
   local level = part.number
   if level < 1 or level > state.level or state.sizes[level] == UNCLOSED then
-    error(format("invalid capture index %%%d", level), 0)
+    error(format("invalid capture index %%%d", level))
   end
   local start, size = state.starts[level], state.sizes[level]
   if size >= 0 and sub(state.subject, start, start + size - 1) == sub(state.subject, at, at + size - 1)
@@ -244,12 +244,12 @@ end
 
 local function capture(state, level, first, after)
   if level > state.level then
-    if level ~= 1 then error(format("invalid capture index %%%d", level), 0) end
+    if level ~= 1 then error(format("invalid capture index %%%d", level)) end
     return sub(state.subject, first, after - 1)
   end
   local size = state.sizes[level]
   if size == POSITION then return state.starts[level] end
-  if size == UNCLOSED then error("unfinished capture", 0) end
+  if size == UNCLOSED then error("unfinished capture") end
   return sub(state.subject, state.starts[level], state.starts[level] + size - 1)
 end
 
@@ -341,7 +341,7 @@ local function expand(state, replacement, first, after)
   local result = c_gsub(replacement, "%%(.?)", function(what)
     if what == "%" then return "%" end
     if what == "0" then return sub(state.subject, first, after - 1) end
-    if not c_find(what, "^%d$") then error("invalid use of '%' in replacement string", 0) end
+    if not c_find(what, "^%d$") then error("invalid use of '%' in replacement string") end
     return tostring(capture(state, what + 0, first, after))
   end)
   return result
@@ -358,7 +358,7 @@ local function replaced(state, replacement, kind, first, after)
     return expand(state, replacement, first, after)
   end
   if not value then return whole end
-  if not is_text(value) then error(format("invalid replacement value (a %s)", type(value)), 0) end
+  if not is_text(value) then error(format("invalid replacement value (a %s)", type(value))) end
   return tostring(value)
 end
 

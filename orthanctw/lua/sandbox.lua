@@ -2,21 +2,60 @@
 --
 -- Arguments: functions of the host. None of them raises: an exception would show the host to the scripts. Memory is
 -- limited only while a script itself runs, since an allocation that fails in the host would end the process.
+--
+-- Errors raised here begin with the name of this chunk, and are told with the line of the script instead: see `located`.
 
 local tick, is_killed, limit_on, limit_off, call_host, find_plain, pattern_source = ...
 
 -- The hook is called after so many instructions.
-local COUNT = 10000
+local COUNT = 1000
 local KILLED = "the time limit is exceeded"
+-- Tables that are longer are sorted by a function, which the hook can interrupt.
+local LONG = 1000
 local G = _G
 local error, type, select, tostring, rawget, rawlen = error, type, select, tostring, rawget, rawlen
 local pairs, next, pcall, xpcall, load = pairs, next, pcall, xpcall, load
 local getmetatable, setmetatable, rawset = debug.getmetatable, setmetatable, rawset
 local shown_metatable = G.getmetatable
-local sethook = debug.sethook
-local create, resume, status = coroutine.create, coroutine.resume, coroutine.status
-local open, searchpath, format, rep = io.open, package.searchpath, string.format, string.rep
+local sethook, getinfo = debug.sethook, debug.getinfo
+local create, resume, status, running = coroutine.create, coroutine.resume, coroutine.status, coroutine.running
+local format, rep = string.format, string.rep
+local string_find, string_sub, string_gsub, string_gmatch = string.find, string.sub, string.gsub, string.gmatch
 local table_pack, table_unpack, table_concat = table.pack, table.unpack, table.concat
+
+-- Where errors are
+
+local OWN = "orthanctw"
+
+-- Where a script is that has called something here, or nil; and what it has called, with which kind of call.
+local function place(co, level)
+  local callee
+  while true do
+    local info = getinfo(co, level, "Sln")
+    if not info then return nil end
+    if info.currentline > 0 and info.short_src ~= OWN then
+      local name, kind = callee and callee.name or "?", callee and callee.namewhat
+      return format("%s:%d: ", info.short_src, info.currentline), name, kind
+    end
+    callee, level = info, level + 1
+  end
+end
+
+-- An error as if the library's own function had raised it. It was raised in `co`, which still has its stack.
+local function located(message, co, level)
+  if type(message) ~= "string" then return message end
+  local _, last = string_find(message, "^" .. OWN .. ":%d+: ")
+  if not last and message ~= KILLED then return message end
+  local where, name, kind = place(co, level)
+  message = last and string_sub(message, last + 1) or message
+  message = string_gsub(message, "^bad argument #(%d+) to '[^']*'", function(number)
+    number = number + 0 - (kind == "method" and 1 or 0)
+    return number > 0 and format("bad argument #%d to '%s'", number, name) or nil
+  end)
+  return (where or "") .. message
+end
+
+local function handle(message) return located(message, running(), 2) end
 
 -- Running
 
@@ -33,8 +72,9 @@ end
 
 local function finish(co, ok, ...)
   limit_off()
-  if ok and status(co) == "suspended" then return false, "attempt to yield from outside a coroutine" end
-  return ok, ...
+  if not ok then return false, located((...), co, 0) end
+  if status(co) == "suspended" then return false, "attempt to yield from outside a coroutine" end
+  return true, ...
 end
 
 local function run(f, ...)
@@ -49,13 +89,13 @@ local function checked(ok, ...)
   return ok, ...
 end
 
-function G.pcall(f, ...) return checked(pcall(f, ...)) end
+function G.pcall(f, ...) return checked(xpcall(f, handle, ...)) end
 
 function G.xpcall(f, handler, ...)
   return checked(xpcall(f, function(message)
     if is_killed() then return message end
     -- An error within the hook leaves no hook: the handler has its own.
-    local _, result = resume(hooked(handler), message)
+    local _, result = resume(hooked(handler), handle(message))
     return result
   end, ...))
 end
@@ -65,17 +105,22 @@ function G.coroutine.create(f)
   return hooked(f)
 end
 
-function G.coroutine.resume(co, ...) return checked(resume(co, ...)) end
+local function resumed(co, ok, ...)
+  if ok then return true, ... end
+  return checked(false, located((...), co, 0))
+end
+
+function G.coroutine.resume(co, ...) return resumed(co, resume(co, ...)) end
 
 local function passed(ok, ...)
   if ok then return ... end
   local message = ...
-  error(message, type(message) == "string" and 3 or 0)
+  error(message)
 end
 
 function G.coroutine.wrap(f)
   local co = G.coroutine.create(f)
-  return function(...) return passed(checked(resume(co, ...))) end
+  return function(...) return passed(resumed(co, resume(co, ...))) end
 end
 
 -- Functions of the host
@@ -84,7 +129,7 @@ local function back(ok, ...)
   limit_on()
   if ok then return ... end
   if is_killed() then error(KILLED, 0) end
-  error((...), 0)
+  error((...))
 end
 
 -- The function of the host that has this name.
@@ -99,7 +144,7 @@ end
 
 function G.setmetatable(value, metatable)
   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
-    error("finalizers (__gc) are not available", 2)
+    error("finalizers (__gc) are not available")
   end
   return setmetatable(value, metatable)
 end
@@ -111,7 +156,7 @@ for _, value in pairs({io.stdout, tick}) do getmetatable(value).__metatable = fa
 local function plain(name, list)
   local metatable = type(list) == "table" and getmetatable(list)
   if metatable and rawget(metatable, "__len") ~= nil then
-    error(format("bad argument #1 to '%s' (table without __len expected)", name), 3)
+    error(format("bad argument #1 to '%s' (table without __len expected)", name))
   end
 end
 
@@ -121,6 +166,13 @@ for _, name in pairs({"insert", "remove", "sort", "concat", "unpack"}) do
     plain(name, list)
     return original(list, ...)
   end
+end
+
+local function is_less(a, b) return a < b end
+local sort = G.table.sort
+function G.table.sort(list, compare)
+  if compare == nil and type(list) == "table" and rawlen(list) > LONG then compare = is_less end
+  return sort(list, compare)
 end
 
 function G.table.move(from, first, last, target, to)
@@ -144,16 +196,44 @@ local function find_in_host(subject, pattern, init)
   limit_off()
   return back(find_plain(subject, pattern, init))
 end
-local make_patterns = load(pattern_source, "=string", "t")
+local make_patterns = load(pattern_source, "=" .. OWN, "t")
 G.string.find, G.string.match, G.string.gmatch, G.string.gsub = make_patterns(original_string, find_in_host)
 G.string.dump = nil
 
 local collect = collectgarbage
 local COLLECTIONS = {collect = true, count = true, step = true}
 function G.collectgarbage(what, ...)
-  if what ~= nil and not COLLECTIONS[what] then error("bad argument #1 to 'collectgarbage' (not available)", 2) end
+  if what ~= nil and not COLLECTIONS[what] then error("bad argument #1 to 'collectgarbage' (not available)") end
   return collect(what, ...)
 end
+
+-- Files: what is opened must not keep all of Lua waiting, as a FIFO does
+
+local is_file = host("is_file")
+local library_io = {open = io.open, lines = io.lines, input = io.input, output = io.output}
+
+local function refusal(path)
+  if is_file(tostring(path)) then return nil end
+  return tostring(path) .. ": not a regular file"
+end
+
+local function open(path, ...)
+  local problem = refusal(path)
+  if problem then return nil, problem, 22 end
+  return library_io.open(path, ...)
+end
+G.io.open = open
+
+for _, name in pairs({"lines", "input", "output"}) do
+  local original = library_io[name]
+  G.io[name] = function(path, ...)
+    local problem = (type(path) == "string" or type(path) == "number") and refusal(path)
+    if problem then error(problem) end
+    return original(path, ...)
+  end
+end
+G.io.stdin = library_io.open("/dev/null")
+library_io.input(G.io.stdin)
 
 -- Code: text only, and for scripts of the REST API nothing from files
 
@@ -180,9 +260,25 @@ local loadfile = G.loadfile
 
 function G.dofile(path)
   local chunk, problem = loadfile(path)
-  if not chunk then error(problem, 0) end
+  if not chunk then error(problem) end
   return chunk()
 end
+
+function G.package.searchpath(name, path, separator, replacement)
+  local tried = {}
+  name = string_gsub(name, "%" .. (separator or "."), {[separator or "."] = replacement or "/"})
+  for template in string_gmatch(path, "[^;]+") do
+    local file = string_gsub(template, "%?", {["?"] = name})
+    local opened = open(file, "rb")
+    if opened then
+      opened:close()
+      return file
+    end
+    tried[#tried + 1] = "\n\tno file '" .. file .. "'"
+  end
+  return nil, table_concat(tried)
+end
+local searchpath = G.package.searchpath
 
 package.loadlib, package.cpath = nil, ""
 package.searchers = {
@@ -191,7 +287,7 @@ package.searchers = {
     local path, problem = searchpath(name, package.path)
     if not path then return problem end
     local chunk, wrong = loadfile(path)
-    if not chunk then error(format("error loading module '%s' from file '%s':\n\t%s", name, path, wrong), 0) end
+    if not chunk then error(format("error loading module '%s' from file '%s':\n\t%s", name, path, wrong)) end
     return chunk, path
   end,
 }
@@ -211,7 +307,7 @@ function G.require(name)
     end
     if type(chunk) == "string" then problems[#problems + 1] = chunk end
   end
-  error(format("module '%s' not found:%s", name, original_string.gsub(table.concat(problems), "\n\t+", "\n\t")), 2)
+  error(format("module '%s' not found:%s", name, string_gsub(table.concat(problems), "\n\t+", "\n\t")))
 end
 
 for _, name in pairs({"debug", "python"}) do
@@ -233,29 +329,29 @@ local Pipe = {}
 Pipe.__index, Pipe.__name = Pipe, "FILE*"
 
 local function number_at(pipe)
-  local first, last = original_string.find(pipe.text, "^%s*[-+]?[%w.]+", pipe.at)
+  local first, last = string_find(pipe.text, "^%s*[-+]?[%w.]+", pipe.at)
   if not first then return nil end
   pipe.at = last + 1
-  return tonumber(original_string.sub(pipe.text, first, last))
+  return tonumber(string_sub(pipe.text, first, last))
 end
 
 local function read_one(pipe, what)
-  what = type(what) == "string" and original_string.gsub(what, "^%*", "") or what
-  local kind = type(what) == "string" and original_string.sub(what, 1, 1) or what
+  what = type(what) == "string" and string_gsub(what, "^%*", "") or what
+  local kind = type(what) == "string" and string_sub(what, 1, 1) or what
   local text, at = pipe.text, pipe.at
   if kind == "n" then return number_at(pipe) end
   if kind == "a" then
     pipe.at = #text + 1
-    return original_string.sub(text, at)
+    return string_sub(text, at)
   end
   if at > #text then return nil end
   if type(kind) == "number" then
     pipe.at = at + kind
-    return original_string.sub(text, at, at + kind - 1)
+    return string_sub(text, at, at + kind - 1)
   end
-  local stop = original_string.find(text, "\n", at, true) or #text + 1
+  local stop = string_find(text, "\n", at, true) or #text + 1
   pipe.at = stop + 1
-  return original_string.sub(text, at, kind == "L" and stop or stop - 1)
+  return string_sub(text, at, kind == "L" and stop or stop - 1)
 end
 
 function Pipe:read(...)

@@ -34,11 +34,15 @@ function G.PrintRecursive(value, limit, indent)
 end
 
 for _, name in pairs({
-  "ParseJson", "DumpJson", "HttpGet", "HttpPost", "HttpPut", "HttpDelete", "SetHttpCredentials", "SetHttpTimeout",
-  "RestApiGet", "RestApiPost", "RestApiPut", "RestApiDelete", "GetOrthancConfiguration", "SetStableStatus",
+  "ParseJson", "DumpJson", "HttpGet", "HttpPost", "HttpPut", "HttpDelete", "RestApiGet", "RestApiPost", "RestApiPut", "RestApiDelete", "GetOrthancConfiguration", "SetStableStatus",
   "StoreKeyValue", "GetKeyValue", "DeleteKeyValue",
 }) do
   G[name] = host(name)
+end
+
+for _, name in pairs({"SetHttpCredentials", "SetHttpTimeout"}) do
+  local set = host(name)
+  G[name] = function(...) set(...) end
 end
 
 -- What is done after the callback, as one job
@@ -46,7 +50,7 @@ end
 local append = host("append_operation")
 
 local function operation(name, id, fields)
-  if id == nil then error(name .. "(): there is no resource", 3) end
+  if id == nil then error(name .. "(): there is no resource") end
   fields.Resource = id
   append(fields)
 end
