@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from orthanctw.httpclient import HttpFailure, HttpRequest
+from orthanctw.error_codes import ErrorCode
+from orthanctw.errors import OrthancError
+from orthanctw.httpclient import HttpRequest
 from orthanctw.interfaces import IChangeListener, IJobListener
 from orthanctw.model import Change, ChangeType, JobEvent, JobEventType, Origin, OriginKind
+from orthanctw.python_hooks.cstore import PythonStoreFilter
+from orthanctw.python_hooks.facts import server_facts
+from orthanctw.python_hooks.find import Reading
+from orthanctw.python_hooks.http_filter import PythonHttpFilter
 from orthanctw.python_hooks.objects import ScriptObjects
+from orthanctw.python_hooks.received import PythonReceived
+from orthanctw.python_hooks.scp import PythonServices
+from orthanctw.python_hooks.stored import StoredTelling
+from orthanctw.python_hooks.worklists import matcher_of
+from orthanctw.rest.authentication import AccessToken
 from orthanctw.rest.scripting import ScriptDispatcher
 from orthanctw.scripting import (
     Host,
@@ -23,6 +35,9 @@ from orthanctw.scripting import (
     Scripts,
     build_module,
 )
+from orthanctw.scripting.forks import Belongings, part_from_children
+from orthanctw.scripting.memory import MemoryDisplay
+from orthanctw.scripting.presentation import Presentation
 from orthanctw.threads import SerialWorker
 
 if TYPE_CHECKING:
@@ -48,6 +63,13 @@ _CHANGES: Final = {
 }
 _STARTED, _STOPPED, _UPDATED_PEERS, _UPDATED_MODALITIES = 10, 11, 14, 15
 _JOBS: Final = {JobEventType.SUBMITTED: 16, JobEventType.SUCCESS: 17, JobEventType.FAILURE: 18}
+#: What statuses of other servers mean to scripts.
+_HTTP_CODES: Final = {
+    400: ErrorCode.BAD_REQUEST,
+    401: ErrorCode.UNAUTHORIZED,
+    403: ErrorCode.UNAUTHORIZED,
+    404: ErrorCode.UNKNOWN_RESOURCE,
+}
 #: ``ResourceType.NONE``.
 _NO_LEVEL: Final = 4
 
@@ -67,22 +89,49 @@ class PythonParts:
             is_verbose=settings.python.python_verbose or settings.python_section.verbose,
             shows_memory=settings.python_section.display_memory_usage,
         )
+        self.token = AccessToken()
+        reading = Reading(parts.dictionary, parts.default_encoding)
+        case_sensitive = settings.dicom.case_sensitive_pn
         self.host = Host(
             reactor,
-            ScriptingServices(index=parts.index, rest=self._rest, http=self._http, objects=self._objects()),
+            ScriptingServices(
+                index=parts.index,
+                rest=self._rest,
+                http=self._http,
+                token=self.token.value,
+                set_stable=parts.stability.decide,
+                objects=self._objects(),
+                facts=server_facts(settings, parts.peers.all),
+                matcher=matcher_of(reading, case_sensitive_names=case_sensitive),
+            ),
             self.options,
             parts.metrics,
         )
+        self.dicom = PythonServices(self.host, reading, case_sensitive_names=case_sensitive)
         self._scripts = Scripts(
             self.options.scripts, self.options.environment, is_verbose=self.options.is_verbose
         )
         self.host.script_of_caller = self._scripts.script_of_caller
         self._changes = SerialWorker(reactor, "python-changes")
-        self._is_running = False
+        self._stored = StoredTelling(self.host, reactor, parts.index, parts.storage, parts.names)
+        self._is_running = self._has_ended = False
+        self._reloading = DeferredLock()
+        self._memory = MemoryDisplay(reactor)
+        self._ports: Collection[int] = ()
+        storage = settings.storage
+        self._belongings = Belongings(
+            reactor=reactor,
+            folders=[path for path in (storage.storage_directory, storage.index_directory) if path],
+            ports=lambda: self._ports,
+        )
         if self.is_used:
             telling = ChangeTelling(self)
             parts.events.subscribe(telling)
             parts.events.subscribe_to_jobs(telling)
+            parts.http_filters.append(PythonHttpFilter(self.host))
+            parts.events.subscribe(self._stored)
+            parts.ingest.revision.add(PythonReceived(self.host))
+            parts.ingest.add_filter(PythonStoreFilter(self.host))
 
     def _objects(self) -> ScriptObjects:
         parts = self._parts
@@ -105,31 +154,46 @@ class PythonParts:
         if not self.is_used:
             return
         self._changes.start()
+        part_from_children(self._belongings)
+        if self.options.shows_memory:
+            self._memory.start()
         try:
             await self._load()
         except BaseException:
             await self._end()
             raise
+        self._stored.start()
         self._is_running = True
 
     async def _load(self) -> None:
         await self.host.threads.call(self._scripts.load, build_module(self.host))
 
-    def started(self) -> None:
-        """The server is there for everybody."""
+    def started(self, ports: Collection[int]) -> None:
+        """The server is there for everybody, on these ports."""
+        self._ports = ports
         self.tell(_STARTED)
 
     async def stop(self, deadline: float) -> None:
         """Tell what waits and the end; what scripts have not done at the reactor's time `deadline` is given up."""
         if not self._is_running:
             return
+        await self._within(deadline, self._stored.stop())
         self.tell(_STOPPED)
         self._is_running = False
-        await self._end(max(0.0, deadline - self._reactor.seconds()))
+        await self._end(deadline)
 
-    async def _end(self, seconds: float = 0.0) -> None:
-        ended = self._changes.stop()
-        late = self._reactor.callLater(seconds, ended.cancel)
+    async def _end(self, deadline: float = 0.0) -> None:
+        try:
+            await self._within(deadline, self._changes.stop())
+        finally:
+            self._has_ended = True
+            self.host.stop()
+            self._memory.stop()
+            self._scripts.unload()
+
+    async def _within(self, deadline: float, ended: Deferred[None]) -> None:
+        """Wait for an end, until the reactor's time `deadline`."""
+        late = self._reactor.callLater(max(0.0, deadline - self._reactor.seconds()), ended.cancel)
         try:
             await ended
         except BaseException:  # noqa: BLE001
@@ -137,8 +201,6 @@ class PythonParts:
         finally:
             if late.active():
                 late.cancel()
-            self.host.stop()
-            self._scripts.unload()
 
     def tell(self, change: int, level: int = _NO_LEVEL, resource: str = "") -> None:
         """Tell scripts of a change, after those before, by the numbers of ``ChangeType`` and ``ResourceType``."""
@@ -152,21 +214,37 @@ class PythonParts:
 
     async def reload(self) -> None:
         """Load the scripts anew. ConfigurationError, and then those before go on."""
-        if not self.is_used:
+        await self._reloading.run(lambda: Deferred.fromCoroutine(self._reload()))
+
+    async def _reload(self) -> None:
+        if not self._is_running:
             return
-        former, self.host.registry = self.host.registry, Registry()
-        self._scripts.unload()
+        host = self.host
+        host.registering = Registry()
         try:
-            await self._load()
+            await host.threads.call(self._scripts.reload, build_module(host))
         except BaseException:
-            self.host.registry = former
+            host.registering = host.registry
             raise
+        if self._has_ended:
+            self._scripts.unload()
+            return
+        self.tell(_STOPPED)
+        host.registry = host.registering
+        self.tell(_STARTED)
+
+    @property
+    def presentation(self) -> Presentation | None:
+        """How scripts present themselves; None when there are none."""
+        return self.host.registry.presentation if self.is_used else None
 
     async def _rest(self, request: ScriptRequest) -> bytes:
         dispatcher = ScriptDispatcher(
             self._parts.api, Origin(kind=OriginKind.PLUGINS), _MAXIMUM, successes=range(200, 301)
         )
-        return await dispatcher.ask(request.method, request.uri, request.body, request.headers)
+        return await dispatcher.ask(
+            request.method, request.uri, request.body, request.headers, is_builtin=request.is_builtin
+        )
 
     async def _http(self, request: ScriptRequest) -> bytes:
         answer = await self._parts.http.request(
@@ -182,7 +260,8 @@ class PythonParts:
             )
         )
         if not answer.is_success:
-            raise HttpFailure(f"{request.method} is answered with {answer.status} {answer.reason}")
+            code = _HTTP_CODES.get(answer.status, ErrorCode.NETWORK_PROTOCOL)
+            raise OrthancError(f"{request.method} is answered with {answer.status} {answer.reason}", code=code)
         return answer.body
 
 

@@ -22,6 +22,7 @@ from orthanctw.rest.app import RestApi
 from orthanctw.rest.authentication import Authenticator
 from orthanctw.rest.availability import is_available
 from orthanctw.rest.encoding import JsonEncoder
+from orthanctw.rest.extensions import Extensions
 from orthanctw.rest.resources.acceptance import AcceptanceRoutes
 from orthanctw.rest.resources.archives import ArchiveRoutes
 from orthanctw.rest.resources.attached import AttachedRoutes
@@ -91,7 +92,7 @@ def build_api(
         CreationRoutes(_creation(parts), parts.storage),
         BulkRoutes(Bulk(parts.catalog, parts.removal), serialiser, encoder),
         ToolRoutes(levels, parts.wall_clock, shut_down, reset, parts.default_encoding, statement),
-        PluginRoutes(),
+        PluginRoutes(lambda: parts.python.presentation),
         JobRoutes(parts.jobs, submission, encoder, clock=reactor.seconds, wall_clock=parts.wall_clock),
         ArchiveRoutes(
             parts.archives,
@@ -122,7 +123,12 @@ def build_api(
             read_only=settings.database.read_only,
             patients=settings.database.patient_level_enabled,
         ),
+        overriding=Extensions(parts.python.host).find if parts.python.is_used else _nothing,
     )
+
+
+def _nothing(_: str) -> None:
+    """No script answers a path."""
 
 
 def _content_routes(parts: Parts) -> list[object]:
@@ -225,6 +231,7 @@ def http_options(parts: Parts, settings: Settings) -> HttpOptions:
             remote_access=security.remote_access_allowed,
             enabled=security.authentication_enabled,
             users=security.registered_users,
+            token=parts.python.token,
         ),
         limits=attrs.evolve(parts.body_limits, maximum=http.maximum_request_body_size_mb * MEGABYTE),
         compression=http.http_compression_enabled,

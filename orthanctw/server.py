@@ -115,7 +115,7 @@ class Server(Parts):
             started.append(lambda: self.lua.stop(self._reactor.seconds()))
             await self.lua.start()
             self._listen()
-            self.python.started()
+            self.python.started((self.http_port, self.dicom_port))
             self.lua.begin()
         except BaseException:
             for stop in reversed(started):

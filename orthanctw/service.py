@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from orthanctw import __version__
 from orthanctw.errors import ConfigurationError, OrthancError
 from orthanctw.log import LineObserver, LogLevels
+from orthanctw.scripting.ending import end_within
 from orthanctw.server import Server, check_files
 from orthanctw.settings import RunOptions, Settings
 from orthanctw.tls import Encryption
@@ -133,10 +134,17 @@ class OrthancService(MultiService):
         return self._stopping
 
     async def _stop(self) -> None:
+        deadline = self._reactor.seconds() + self._settings.orthanctw.shutdown_timeout
         await self._starting
         server, self.server = self.server, None
         if server is not None:
             await server.stop()
+            if server.python.is_used:
+                self._reactor.addSystemEventTrigger("after", "shutdown", self._end_scripts, deadline)
+
+    def _end_scripts(self, deadline: float) -> None:
+        """Threads and children of scripts do not hold up the end of the process beyond ``ShutdownTimeout``."""
+        end_within(max(0.0, deadline - self._reactor.seconds()), int(self.failed), self.log_file.flush)
 
     def _shut_down(self) -> None:
         # Not at once: the answer to the request must leave, and the reactor may not run yet.
@@ -171,6 +179,16 @@ class OrthancService(MultiService):
         for section in self.server.reload(settings):
             log.warn("Options of section {section} have changed: they need a restart", section=section)
         log.warn("The configuration has been read again")
+        if self.server.python.is_used:
+            Deferred.fromCoroutine(self._reload_scripts(self.server))
+
+    async def _reload_scripts(self, server: Server) -> None:
+        try:
+            await server.python.reload()
+        except Exception as e:  # noqa: BLE001 - it is foreign code
+            log.error("Python scripts, those before go on: {problem}", problem=str(e))
+        else:
+            log.warn("The Python scripts have been loaded again")
 
     def _reset(self) -> None:
         settings = self._read_settings()

@@ -17,7 +17,8 @@ from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ServiceUnavailable
 from orthanctw.interfaces import IIndex
 from orthanctw.metrics import Metrics
-from orthanctw.scripting.exposure import failure
+from orthanctw.scripting.exposure import OrthancException, check_process, failure
+from orthanctw.scripting.facts import ServerFacts
 from orthanctw.scripting.objects import ObjectWork
 from orthanctw.scripting.registry import Kind, Registration, Registry
 from orthanctw.scripting.workers import ScriptThreads
@@ -58,7 +59,14 @@ class ScriptingServices:
     index: IIndex
     rest: Callable[[ScriptRequest], Awaitable[bytes]]
     http: Callable[[ScriptRequest], Awaitable[bytes]]
+    #: The value of ``Authorization`` that lets in programs which scripts start.
+    token: Callable[[], str]
+    #: Calls a resource stable, or not; answers whether that changed something.
+    set_stable: Callable[[str, bool], Awaitable[bool]]
+    #: What compares DICOM files with a query; on any thread. Both raise BadFileFormat.
+    matcher: Callable[[bytes], Callable[[bytes], bool]]
     objects: ObjectWork
+    facts: ServerFacts = attrs.field(factory=ServerFacts)
 
 
 class Host:
@@ -68,6 +76,8 @@ class Host:
     ----------
     registry : Registry
         What scripts have registered; another one after they were loaded anew.
+    registering : Registry
+        Where they register: while they are loaded anew, it is not the one above yet.
     threads : ScriptThreads
         Where callbacks run.
     services : ScriptingServices
@@ -79,12 +89,12 @@ class Host:
         self.reactor = reactor
         self.services = services
         self.options = options
-        self.registry = Registry()
+        self.registry = self.registering = Registry()
         self.threads = ScriptThreads(reactor, "python", options.threads)
         self.script_of_caller: Callable[[], str] = lambda: ""
         self._bridge = Bridge(reactor)
         self._pid = os.getpid()
-        self._metrics = metrics
+        self.metrics = metrics
         self._durations = metrics.durations("orthanctw_python_seconds", "Callbacks of Python scripts", ["callback"])
         metrics.gauge("orthanctw_python_waiting", lambda: self.threads.waiting)
         metrics.gauge("orthanctw_python_running", lambda: self.threads.running)
@@ -96,15 +106,14 @@ class Host:
 
         Raises what it raises; OrthancException where nobody can wait.
         """
-        if os.getpid() != self._pid:
-            raise failure(ErrorCode.BAD_SEQUENCE_OF_CALLS, "A child process cannot call the server; use its REST API")
+        check_process(self._pid)
         if threadable.isInIOThread():
             raise failure(ErrorCode.BAD_SEQUENCE_OF_CALLS, "Not in the thread of the reactor")
         return self._bridge.begin(function, *arguments).result()
 
     def register(self, kind: Kind, *callbacks: Any, version: int = 1) -> None:
         """Note callbacks of the calling script. ValueError, RuntimeError."""
-        self.registry.add(kind, self.registration(*callbacks, version=version))
+        self.registering.add(kind, self.registration(*callbacks, version=version))
 
     def registration(self, *callbacks: Any, version: int = 1) -> Registration:
         """Callbacks of the calling script. ValueError when one cannot be called."""
@@ -124,7 +133,7 @@ class Host:
 
     def _late(self, failure: Failure) -> Failure:
         if failure.check(ServiceUnavailable):
-            self._metrics.add("orthanctw_python_late_answers_total")
+            self.metrics.add("orthanctw_python_late_answers_total")
         return failure
 
     def call(
@@ -140,12 +149,19 @@ class Host:
             return function(*arguments, **keywords)
         except OrthancError:
             raise
-        except Exception:  # noqa: BLE001 - it is foreign code
+        except Exception as error:  # noqa: BLE001 - it is foreign code
             log.failure("Error in the Python {kind} callback", kind=kind)
-            self._metrics.add("orthanctw_python_errors_total")
-            raise OrthancError("Error in a Python script", code=ErrorCode.PLUGIN) from None
+            self.metrics.add("orthanctw_python_errors_total")
+            raise self._seen_as(error) from None
         finally:
             self._durations.observe(time.monotonic() - started, kind)
+
+    def _seen_as(self, error: Exception) -> OrthancError:
+        """What clients see of an exception: nothing, unless it has an error code that scripts have added."""
+        match error.args if isinstance(error, OrthancException) else ():
+            case (int(number), *texts) if number in self.registry.codes:
+                return OrthancError(" ".join(map(str, texts)), code=self.registry.codes[number])
+        return OrthancError("Error in a Python script", code=ErrorCode.PLUGIN)
 
     def stop(self) -> None:
         """Let no script begin anything, or wait for anything, any more."""

@@ -20,7 +20,7 @@ class RegistrationArea:
         """Answer requests whose whole path matches a regular expression; the one registered first wins."""
         if not isinstance(path_regular_expression, str):
             raise ValueError("A regular expression is needed")
-        self._host.registry.add_route(path_regular_expression, self._host.registration(callback))
+        self._host.registering.add_route(path_regular_expression, self._host.registration(callback))
 
     @exposed
     def RegisterOnChangeCallback(self, callback: Any, /) -> None:
