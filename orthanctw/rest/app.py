@@ -233,7 +233,8 @@ class _Headers(Mapping[str, str]):
         values = self._headers.getRawHeaders(name.encode("latin-1", "replace"))
         if not values:
             raise KeyError(name)
-        return values[-1].decode("utf-8", "replace")
+        # The one that filters decide by.
+        return values[0].decode("utf-8", "replace")
 
     def __iter__(self) -> Any:
         return iter(name.decode("latin-1").lower() for name, _ in self._headers.getAllRawHeaders())
