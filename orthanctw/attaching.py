@@ -178,9 +178,10 @@ class Attaching:
         raw = await self._storage.reader(attachment, raw=True)
         if await self._md5(raw) != attachment.compressed_md5:
             return False
-        size: int = await self._storage.call(os.path.getsize, self._storage.path(attachment.uuid))
-        if size != attachment.compressed_size:
-            return False
+        if not attachment.is_scripted:
+            size: int = await self._storage.call(os.path.getsize, self._storage.path(attachment.uuid))
+            if size != attachment.compressed_size:
+                return False
         if attachment.compression is Compression.NONE:
             return attachment.md5 == attachment.compressed_md5
         return await self._md5(await self._storage.reader(attachment)) == attachment.md5

@@ -289,7 +289,7 @@ class Ingest:
             made.append(attachment)
             return prepared.get()(attachment, header)
 
-        if self._active == 1 and isinstance(content, bytes):
+        if self._active == 1 and isinstance(content, bytes) and not self._storage.may_ask_scripts():
             storing = self._index.store(make)
             prepared.run(prepare)
         else:

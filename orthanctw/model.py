@@ -223,8 +223,8 @@ class Attachment:
     """A file of the storage area that belongs to a resource. Sizes are bytes, digests lower-case hexadecimal.
 
     `crc32` is of the uncompressed bytes, None when nobody has computed it; the MD5 digests are empty when
-    ``StoreMD5ForAttachments`` is false. `is_scripted` when a script keeps the bytes, in place of a file; `custom_data` is
-    what scripts have noted of it.
+    ``StoreMD5ForAttachments`` is false. `is_scripted` when a script keeps the bytes, in place of a file; `custom_data`
+    is what scripts have noted of it.
     """
 
     content_type: int

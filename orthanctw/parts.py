@@ -69,6 +69,7 @@ from orthanctw.settings import DecoderOrder, Settings
 from orthanctw.stability import StabilityMonitor
 from orthanctw.storage.filesystem import FilesystemStorage
 from orthanctw.storage.indexonly import IndexOnlyStorage
+from orthanctw.storage.scripted import ScriptedIndexOnlyStorage, ScriptedStorage
 from orthanctw.storedwarnings import StoredWarnings
 from orthanctw.storefilters import StoreFilters
 from orthanctw.tagviews import TagViews
@@ -119,8 +120,7 @@ class Parts:
             transcoder=settings.performance.transcoder_cache_size,
         )
         self.caches.publish(self.metrics)
-        storage_area = FilesystemStorage if storage.store_dicom else IndexOnlyStorage
-        self.storage = storage_area(
+        self.storage = _storage_area(settings)(
             storage.storage_directory,
             self.storage_pool,
             sync=storage.sync_storage_area,
@@ -415,6 +415,12 @@ class Parts:
         replication = Replication(self.peer_client, self.storage, self.transcoder)
         options = PeerStoreOptions(at_once=own.peer_transfers, retries=own.peer_retries)
         return peer_store_kind(self.retrieval, replication, options)
+
+
+def _storage_area(settings: Settings) -> type[FilesystemStorage]:
+    if settings.python_scripts:
+        return ScriptedStorage if settings.storage.store_dicom else ScriptedIndexOnlyStorage
+    return FilesystemStorage if settings.storage.store_dicom else IndexOnlyStorage
 
 
 def identifier_log_of(settings: Settings, dictionary: Dictionary) -> IdentifierLog:

@@ -20,6 +20,7 @@ from orthanctw.errors import BadRequest, NotImplementedHere, OrthancError, Param
 from orthanctw.interfaces import IIndex, IReader, IStorageArea
 from orthanctw.model import Attachment, AttachmentType, Resource, ResourceLevel
 from orthanctw.processes import Pieces, ProcessPool
+from orthanctw.sending import file_of
 from orthanctw.slices import in_order
 from orthanctw.storage.reader import MemoryReader
 from orthanctw.storedwarnings import StoredWarnings
@@ -138,13 +139,14 @@ class Pictures:
         with self._cache.entry(uuid, detail) as entry:
             if entry.value is not None:
                 return entry.value
-            request = frame_request(image.header, image.attachment, self._storage.path(uuid), frame)
             shown = {**display_of(image.header, frame), **display}
-            try:
-                answer = await self._processes.call_for_pieces(operation, {**request, "Display": shown, **fields})
-            except OrthancError as e:
-                self._warnings.decoder_failure(e)
-                raise
+            async with file_of(self._storage, image.attachment) as (attachment, path):
+                request = frame_request(image.header, attachment, path, frame)
+                try:
+                    answer = await self._processes.call_for_pieces(operation, {**request, "Display": shown, **fields})
+                except OrthancError as e:
+                    self._warnings.decoder_failure(e)
+                    raise
             entry.keep(answer, sum(map(len, answer[1])))
             return answer
 

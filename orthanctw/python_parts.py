@@ -21,6 +21,7 @@ from orthanctw.python_hooks.http_filter import PythonHttpFilter
 from orthanctw.python_hooks.objects import ScriptObjects
 from orthanctw.python_hooks.received import PythonReceived
 from orthanctw.python_hooks.scp import PythonServices
+from orthanctw.python_hooks.storage import PythonFiles
 from orthanctw.python_hooks.stored import StoredTelling
 from orthanctw.python_hooks.worklists import matcher_of
 from orthanctw.rest.authentication import AccessToken
@@ -38,6 +39,7 @@ from orthanctw.scripting import (
 from orthanctw.scripting.forks import Belongings, part_from_children
 from orthanctw.scripting.memory import MemoryDisplay
 from orthanctw.scripting.presentation import Presentation
+from orthanctw.storage.scripted import ScriptedStorage
 from orthanctw.threads import SerialWorker
 
 if TYPE_CHECKING:
@@ -128,9 +130,12 @@ class PythonParts:
             telling = ChangeTelling(self)
             parts.events.subscribe(telling)
             parts.events.subscribe_to_jobs(telling)
+            parts.events.subscribe_to_jobs(self.dicom.commitment)
             parts.http_filters.append(PythonHttpFilter(self.host))
             parts.events.subscribe(self._stored)
             parts.ingest.revision.add(PythonReceived(self.host))
+        if isinstance(parts.storage, ScriptedStorage):
+            parts.storage.files = PythonFiles(self.host, parts.index)
             parts.ingest.add_filter(PythonStoreFilter(self.host))
 
     def _objects(self) -> ScriptObjects:

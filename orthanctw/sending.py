@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from typing import Any, Final
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from orthanctw.interfaces import IBlockingReader, IDicomScu, ISpool, IStorageArea
@@ -39,11 +40,12 @@ async def outgoing_of(
 ) -> AsyncIterator[Outgoing]:
     """A stored object as it is sent or transcoded, for the length of a block.
 
-    It is given by its file; where that is compressed, by its bytes, or by a temporary file once it is large.
+    It is given by its file; where that is compressed, or there is none, by its bytes, or by a temporary file once it is
+    large.
     """
     path, content = "", b""
     async with AsyncExitStack() as stack:
-        if attachment.compression is Compression.NONE:
+        if attachment.is_plain_file:
             path = storage.path(attachment.uuid)
         elif attachment.size <= _SMALL:
             content = await storage.read(attachment)
@@ -70,6 +72,16 @@ async def temporary_copy(storage: IStorageArea, attachment: Attachment) -> Async
     finally:
         # Who gives up does not end the thread that writes: the file goes when that is done.
         copying.addCallback(lambda _: spool.discard())
+
+
+@asynccontextmanager
+async def file_of(storage: IStorageArea, attachment: Attachment) -> AsyncIterator[tuple[Attachment, str]]:
+    """The file of an attachment, and how it lies there, for the length of a block; a temporary one if there is none."""
+    if not attachment.is_scripted:
+        yield attachment, storage.path(attachment.uuid)
+        return
+    async with temporary_copy(storage, attachment) as path:
+        yield attrs.evolve(attachment, compression=Compression.NONE, compressed_size=attachment.size), path
 
 
 def outgoing_object(storage: IStorageArea, item: StoredObject) -> AbstractAsyncContextManager[Outgoing]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -103,15 +103,19 @@ class Server(Parts):
             started.append(self.scu.close)
             started.append(self.http.close)
             await self._repair()
+            left = await self.index.pending_removals()
             await self.modalities.load()
             await self.peers.load()
-            await self.jobs.start(goes_on=self._goes_on)
+            await self.jobs.start(goes_on=self._goes_on, waits=True)
             started.append(lambda: self.jobs.stop(self._reactor.seconds()))
             if self.housekeeping is not None:
                 self.housekeeping.start()
                 started.append(self.housekeeping.stop)
             started.append(lambda: self.python.stop(self._reactor.seconds()))
             await self.python.start()
+            # They may be about what scripts keep.
+            self.jobs.go_on()
+            self._remove_later(left)
             started.append(lambda: self.lua.stop(self._reactor.seconds()))
             await self.lua.start()
             self._listen()
@@ -149,6 +153,11 @@ class Server(Parts):
         now = str(self.wall_clock())
         await self.index.set_global_property(LAST_START, now)
         await self.storage.set_mark(now)
+
+    def _remove_later(self, uuids: Sequence[str]) -> None:
+        """Behind the start, since a script may take its time; what is interrupted stays for the next one."""
+        removed: Deferred[None] = Deferred.fromCoroutine(self.removal.remove_files(uuids))
+        removed.addErrback(lambda failure: log.failure("Deleted files could not be removed", failure))
 
     async def _strays_since(self, last_start: float) -> float | None:
         """What `Removal.repair` wants: files that an Orthanc wrote, before or since its index was taken over, stay."""

@@ -6,10 +6,12 @@ which work is done at once by the caller, so that tests need no threads.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -127,7 +129,8 @@ class NamedPool:
         self._reactor = reactor
         self._synchronous = synchronous
         self._waiting: queue.SimpleQueue[Call[Any] | None] = queue.SimpleQueue()
-        self._busy = [0] * size
+        self._busy: dict[int, int] = {}
+        self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
         self._alive = 0
         self._lock = threading.Lock()
@@ -143,14 +146,14 @@ class NamedPool:
     @property
     def running(self) -> int:
         """Number of calls that threads are at."""
-        return sum(self._busy)
+        return sum(tuple(self._busy.values()))
 
     def start(self) -> None:
         """Start the threads; calls made before have waited."""
         if self._synchronous or self._threads:
             return
         self._alive = self.size
-        for number in range(self.size):
+        for number in itertools.islice(self._numbers, self.size):
             # Daemon: a thread must not hold up the end of a process whose reactor has stopped.
             thread = threading.Thread(
                 target=self._work, args=(number,), name=f"{self.name}-{number}", daemon=True
@@ -181,6 +184,22 @@ class NamedPool:
         else:
             self._waiting.put(call)
         return call.deferred
+
+    @contextlib.contextmanager
+    def relieved(self) -> Iterator[None]:
+        """One thread more, while the present one waits for what may need others."""
+        with self._lock:
+            is_relieved = self._alive > 0
+            self._alive += is_relieved
+        if is_relieved:
+            number = next(self._numbers)
+            threading.Thread(target=self._work, args=(number,), name=f"{self.name}-{number}", daemon=True).start()
+        try:
+            yield
+        finally:
+            if is_relieved:
+                # Whichever of them takes it ends.
+                self._waiting.put(None)
 
     def process(self, calls: Sequence[Call[Any]]) -> None:
         """Give every call its outcome; in a thread of the pool."""
@@ -216,7 +235,7 @@ class NamedPool:
             if calls:
                 self._busy[number] = len(calls)
                 self._process_safely(calls)
-                self._busy[number] = 0
+                self._busy.pop(number)
                 self._deliver(calls)
                 _logging_failure(self.delivered)
                 # What they have read may be large, and the next call far off.

@@ -17,7 +17,7 @@ from orthanctw.interfaces.hooks import (
 )
 from orthanctw.interfaces.index import IIndex
 from orthanctw.interfaces.services import IChangeListener, IDicomScu, IJobListener, ITranscoder
-from orthanctw.interfaces.storage import IBlockingReader, IReader, ISpool, IStorageArea
+from orthanctw.interfaces.storage import IBlockingReader, IReader, IScriptedFiles, ISpool, IStorageArea
 
 __all__ = [
     "FindPeer",
@@ -32,6 +32,7 @@ __all__ = [
     "IJobListener",
     "IReader",
     "IReceivedHook",
+    "IScriptedFiles",
     "ISpool",
     "IStorageArea",
     "IStoreFilter",

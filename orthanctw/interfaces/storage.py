@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
@@ -70,6 +70,25 @@ class ISpool(Interface):
         """Remove the file; nothing happens once `IStorageArea.create` took it."""
 
 
+class IScriptedFiles(Interface):
+    """What a script keeps in place of files. All but the first two are blocking, for storage threads."""
+
+    def is_active() -> bool:
+        """Whether new files are for the script."""
+
+    def reads_ranges() -> bool:
+        """Whether the script reads less than a whole file at a time."""
+
+    def create(uuid: str, content_type: int, compression: Compression, stored: bytes, content: bytes) -> bytes:
+        """Have `stored` kept, which is `content` or its compressed form; answers what the script notes of it."""
+
+    def read(attachment: Attachment, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes of what is stored. CorruptedFile when the script has others."""
+
+    def remove(uuids: Sequence[str]) -> Mapping[str, bool]:
+        """Remove those that a script keeps; whether they are gone now. Others are left out."""
+
+
 class IStorageArea(Interface):
     """Files named by UUIDs of ours in ``ab/cd`` folders."""
 
@@ -106,6 +125,10 @@ class IStorageArea(Interface):
         Raises FullStorage when the disk is full; then nothing is left behind.
         """
 
+    def may_ask_scripts() -> bool:
+        """Whether new files are given to a script, which may ask the server: not for the thread that writes the index.
+        """
+
     def create_blocking(data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
         """As `create`, for work on a storage thread."""
 
@@ -130,7 +153,7 @@ class IStorageArea(Interface):
         """Run blocking work on a storage thread."""
 
     def path(uuid: str) -> str:
-        """Where the file lies."""
+        """Where the file lies, when a script does not keep it."""
 
     def remove(uuids: Iterable[str]) -> Deferred[tuple[str, ...]]:
         """Remove files; answers those that are gone now (absent ones count as gone)."""

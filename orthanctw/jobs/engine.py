@@ -92,13 +92,13 @@ class JobsEngine:
 
     # Life
 
-    async def start(self, *, goes_on: bool = True) -> None:
-        """Take up what the process before has left; paused, when it shall not go on (``--no-jobs``)."""
+    async def start(self, *, goes_on: bool = True, waits: bool = False) -> None:
+        """Take up what was left: now, or by `go_on` when it `waits`; paused when it shall not go on (``--no-jobs``)."""
         changed, canceled = [], []
         for record in await self._keeping.load():
             self._records[record.job_id] = record
             before, wish = record.state, record.wish
-            self._take_up(record, goes_on)
+            self._take_up(record, goes_on, waits)
             if wish is not None or (record.state is JobState.PAUSED and before is not JobState.PAUSED):
                 changed.append(record)
             if wish is JobAction.CANCEL:
@@ -113,7 +113,12 @@ class JobsEngine:
         await self._forget(forgotten)
         self._fill()
 
-    def _take_up(self, record: JobRecord, goes_on: bool) -> None:
+    def go_on(self) -> None:
+        """See `start`."""
+        self._waiting.bring_back()
+        self._fill()
+
+    def _take_up(self, record: JobRecord, goes_on: bool, waits: bool) -> None:
         """Bring a record that the process before has left into a state of this one."""
         wish, record.wish = record.wish, None
         if wish is None or not self._go(record, wish):
@@ -123,7 +128,7 @@ class JobsEngine:
         if record.state is not JobState.PENDING:
             return
         if goes_on:
-            self._waiting.add(record)
+            (self._waiting.put_aside if waits else self._waiting.add)(record)
         else:
             self._go(record, JobAction.PAUSE)
 

@@ -6,6 +6,7 @@ import heapq
 from typing import Final
 
 from orthanctw.jobs.record import JobRecord
+from orthanctw.model import JobState
 
 #: Stale entries that are not worth a new heap.
 _SLACK: Final = 64
@@ -19,6 +20,7 @@ class WaitingJobs:
         #: The ticket of each job that waits; entries of the heap with another one are stale.
         self._tickets: dict[JobRecord, int] = {}
         self._last_ticket = 0
+        self._aside: list[JobRecord] = []
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -33,6 +35,17 @@ class WaitingJobs:
         self._last_ticket += 1
         self._tickets[record] = self._last_ticket
         heapq.heappush(self._heap, (-record.priority, self._last_ticket, record))
+
+    def put_aside(self, record: JobRecord) -> None:
+        """As `add`, but not before `bring_back`."""
+        self._aside.append(record)
+
+    def bring_back(self) -> None:
+        """Let those wait that were put aside and are still pending."""
+        aside, self._aside = self._aside, []
+        for record in aside:
+            if record.state is JobState.PENDING:
+                self.add(record)
 
     def remove(self, record: JobRecord) -> None:
         """Take a job out, if it waits."""

@@ -19,6 +19,7 @@ from orthanctw.scripting.areas.peers import PeerArea
 from orthanctw.scripting.areas.queues import QueueArea
 from orthanctw.scripting.areas.registration import RegistrationArea
 from orthanctw.scripting.areas.rest import RestArea
+from orthanctw.scripting.areas.storage import StorageArea, StorageValues
 from orthanctw.scripting.areas.system import SystemArea
 from orthanctw.scripting.areas.values import KeysValuesIterator, ValueArea
 from orthanctw.scripting.connection import DicomConnection
@@ -48,6 +49,7 @@ _AREAS: Final[tuple[Any, ...]] = (
     QueueArea,
     RegistrationArea,
     RestArea,
+    StorageValues,
     SystemArea,
     ValueArea,
 )
@@ -64,6 +66,7 @@ _CLASSES: Final[tuple[type, ...]] = (
     Peers,
     RestOutput,
     ServerChunkedRequestReader,
+    StorageArea,
     WebDavCollection,
     WorklistAnswers,
     WorklistQuery,

@@ -118,6 +118,9 @@ class FilesystemStorage:
         self._lock_fd = -1
         self._spool = os.path.join(root, SPOOL_FOLDER)
 
+    def may_ask_scripts(self) -> bool:
+        return False
+
     def call(self, function: Callable[..., object], *arguments: object) -> Deferred[Any]:
         return self._pool.call(function, *arguments)
 
@@ -238,7 +241,7 @@ class FilesystemStorage:
             size = len(data)
         except OSError as e:
             raise write_error(e) from e
-        return _attachment(content_type, uuid, (size, md5), crc32, compression, stored)
+        return attachment_of(content_type, uuid, (size, md5), crc32, compression, stored)
 
     def _create_from_spool(
         self, spool: Spool, uuid: str, content_type: int, compression: Compression
@@ -248,9 +251,9 @@ class FilesystemStorage:
             path = spool.path
             fd = spool.take()
             self._finish(fd, path, uuid)
-            return _attachment(content_type, uuid, plain, spool.crc32, compression, plain)
+            return attachment_of(content_type, uuid, plain, spool.crc32, compression, plain)
         stored = self._write_measured(compress(spool.chunks(), spool.size), uuid)
-        return _attachment(content_type, uuid, plain, spool.crc32, compression, stored)
+        return attachment_of(content_type, uuid, plain, spool.crc32, compression, stored)
 
     def _make_folder(self, digits: str) -> None:
         make_folders(self.root, (digits[:2], digits[2:]), sync=self._sync)
@@ -345,7 +348,7 @@ class FilesystemStorage:
 
     def _is_cacheable(self, attachment: Attachment) -> bool:
         """Not large plain files: the kernel keeps them in memory, and nothing is won by a second copy."""
-        is_slow = attachment.compression is not Compression.NONE or attachment.size <= _SMALL
+        is_slow = not attachment.is_plain_file or attachment.size <= _SMALL
         return is_slow and self._cache.takes(attachment.size)
 
     def _content(self, attachment: Attachment) -> bytes:
@@ -371,7 +374,7 @@ class FilesystemStorage:
         if self._is_cacheable(attachment):
             yield self._content(attachment)
             return
-        if attachment.compression is not Compression.NONE:
+        if not attachment.is_plain_file:
             # Into a file of its own: an object of several GB must not lie in memory.
             path = self._new_spool_path()
             reader = self._file(attachment)
@@ -463,7 +466,7 @@ def _hexadecimal_folders(path: str) -> list[str]:
         ]
 
 
-def _attachment(
+def attachment_of(
     content_type: int,
     uuid: str,
     plain: tuple[int, str],
