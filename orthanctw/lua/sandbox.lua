@@ -12,6 +12,8 @@ local COUNT = 1000
 local KILLED = "the time limit is exceeded"
 -- Tables that are longer are sorted by a function, which the hook can interrupt.
 local LONG = 1000
+-- Calls among which the script is looked for that has caused an error.
+local DEEP = 200
 local G = _G
 local error, type, select, tostring, rawget, rawlen = error, type, select, tostring, rawget, rawlen
 local pairs, next, pcall, xpcall, load = pairs, next, pcall, xpcall, load
@@ -30,14 +32,14 @@ local OWN = "orthanctw"
 -- Where a script is that has called something here, or nil; and what it has called, with which kind of call.
 local function place(co, level)
   local callee
-  while true do
-    local info = getinfo(co, level, "Sln")
+  for here = level, level + DEEP do
+    local info = getinfo(co, here, "Sln")
     if not info then return nil end
     if info.currentline > 0 and info.short_src ~= OWN then
       local name, kind = callee and callee.name or "?", callee and callee.namewhat
       return format("%s:%d: ", info.short_src, info.currentline), name, kind
     end
-    callee, level = info, level + 1
+    callee = info
   end
 end
 
