@@ -125,12 +125,12 @@ class ScriptObjects:
             dictionary=self._dictionary,
             default_encoding=self._default_encoding.name,
         )
-        return json.dumps(shown, ensure_ascii=False)
+        return _text(shown)
 
     def file_json(self, header: Header, content: bytes, *, is_simplified: bool) -> str:
         options = FormOptions(dictionary=self._dictionary, default_encoding=self._default_encoding.name)
         form = TagFormat.SIMPLIFY if is_simplified else TagFormat.FULL
-        return json.dumps(tags(header, form, options, whole=True), ensure_ascii=False)
+        return _text(tags(header, form, options, whole=True))
 
     # Pixels
 
@@ -233,6 +233,10 @@ class ScriptObjects:
             )
         )
         self._registered.add(entry)
+
+
+def _text(shown: Mapping[str, Any]) -> str:
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
 
 
 def _object(text: str) -> Mapping[str, Any]:
