@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from orthanctw.bulk import Bulk
@@ -10,8 +11,16 @@ from orthanctw.dicom import dimse
 from orthanctw.dicom.scp.commitment import Asked, CommitmentService, Reporter
 from orthanctw.dicom.scu.commitment import CommitmentScu
 from orthanctw.jobs.contract import JobKind, JobRequest
-from orthanctw.jobs.kinds.commitment import COMMITMENT, CommitmentServices, commitment_kind, commitment_parameters
-from orthanctw.remote import Remote
+from orthanctw.jobs.kinds.commitment import (
+    COMMITMENT,
+    CommitmentJob,
+    CommitmentServices,
+    Requester,
+    commitment_kind,
+    commitment_parameters,
+)
+from orthanctw.python_hooks.commitment import Lookups
+from orthanctw.remote import Reference, Remote
 
 if TYPE_CHECKING:
     from orthanctw.parts import Parts
@@ -48,13 +57,24 @@ class CommitmentParts:
         """The kind of jobs that answers requests."""
         return commitment_kind(
             CommitmentServices(
-                inspection=self._inspection, remote_of=self._remote_of, report=self._reporter.report, call=self._call
+                inspection=self._inspection,
+                remote_of=self._remote_of,
+                report=self._reporter.report,
+                call=self._call,
+                scripted=self._scripted,
             )
         )
 
     def service(self) -> CommitmentService:
         """What takes requests, and reports on our own."""
         return CommitmentService(self._submit, self._refusal, self._transactions, self._call)
+
+    async def _scripted(
+        self, job: CommitmentJob, requester: Requester, references: Sequence[Reference]
+    ) -> Lookups | None:
+        parts = self._parts
+        job_id = next((record.job_id for record in parts.jobs.jobs() if record.job is job), "")
+        return await parts.python.dicom.commitment.begin(job_id, requester, references)
 
     def _remote_of(self, aet: str, local_aet: str) -> Remote | None:
         found = self._parts.modalities.of_aet(aet)

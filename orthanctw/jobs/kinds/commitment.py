@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from orthanctw.commitment import BATCH, Inspection
+from orthanctw.commitment import BATCH
 from orthanctw.dicom.commitment import CommitmentRequest
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import InexistentItem, OrthancError
@@ -25,6 +25,27 @@ _STEP: Final = BATCH // 4
 DELAYS: Final = (10.0, 60.0, 300.0)
 
 
+@attrs.define(kw_only=True)
+class Requester:
+    """Who has asked for a transaction."""
+
+    transaction_uid: str
+    calling_aet: str
+    address: str
+    called_aet: str
+
+
+class Inspection(Protocol):
+    """Tells whether we commit to objects."""
+
+    async def reasons(self, references: Sequence[Reference]) -> list[FailureReason]:
+        """For each of some references, of which there should be no more than `BATCH`, why not. OrthancError."""
+
+
+async def _nobody(job: CommitmentJob, requester: Requester, references: Sequence[Reference]) -> Inspection | None:
+    return None
+
+
 @attrs.frozen(kw_only=True)
 class CommitmentServices:
     """What these jobs work with.
@@ -37,6 +58,8 @@ class CommitmentServices:
         ``report(remote, report, aet)``: tell it, or whoever has asked as `aet`.
     call : callable
         Runs work on a thread.
+    scripted : callable
+        ``scripted(job, requester, references)``: what inspects the objects of a job in place of `inspection`, or None.
     """
 
     inspection: Inspection
@@ -44,6 +67,7 @@ class CommitmentServices:
     report: Callable[[Remote, CommitmentReport, str], Awaitable[None]]
     call: Callable[..., Deferred[Any]]
     delays: Sequence[float] = DELAYS
+    scripted: Callable[[CommitmentJob, Requester, Sequence[Reference]], Awaitable[Inspection | None]] = _nobody
 
 
 class CommitmentJob:
@@ -60,6 +84,7 @@ class CommitmentJob:
         self._shown = {name: str(parameters[name]) for name in ("TransactionUid", "RemoteAet", "RemoteIp", "CalledAet")}
         self._references: Sequence[Reference] | None = None
         self._reasons: list[FailureReason] = []
+        self._inspection: Inspection | None = None
 
     def content(self, position: Position) -> Mapping[str, Any]:
         return {"Description": "", **self._shown}
@@ -72,12 +97,25 @@ class CommitmentJob:
         place = len(self._reasons)
         if place < len(self._references):
             batch = self._references[place : place + _STEP]
-            self._reasons += await self._services.inspection.reasons(batch)
+            self._reasons += await (await self._inspecting(self._references)).reasons(batch)
             return Step(
                 position={**position, "Checked": len(self._reasons)},
                 progress=len(self._reasons) / (len(self._references) + 1),
             )
         return await self._report(position, self._references)
+
+    async def _inspecting(self, references: Sequence[Reference]) -> Inspection:
+        if self._inspection is None:
+            shown = self._shown
+            requester = Requester(
+                transaction_uid=self._transaction_uid,
+                calling_aet=shown["RemoteAet"],
+                address=shown["RemoteIp"],
+                called_aet=shown["CalledAet"],
+            )
+            scripted = await self._services.scripted(self, requester, references)
+            self._inspection = scripted or self._services.inspection
+        return self._inspection
 
     async def _report(self, position: Position, references: Sequence[Reference]) -> Step:
         remote = self._services.remote_of(self._shown["RemoteAet"], self._shown["CalledAet"])
