@@ -11,6 +11,7 @@ from test.dicom_case import DicomCase
 from test.dicom_peers import RawPeer, in_thread, run, without_meta
 from test.python_case import PythonCase, example
 from test.rest_samples import dicom_object
+from test.servers import free_port
 
 _FILTER = """
 import threading
@@ -122,3 +123,22 @@ class StoreFilterTests(PythonCase, DicomCase):
                 return -int(e.args[0])
 
         self.assertEqual(await in_thread(use), -35)
+
+
+class ReplacementTests(PythonCase):
+    """The DICOM server is one of pynetdicom, which a script runs."""
+
+    async def test_pynetdicom(self) -> None:
+        """It stores what DCMTK sends, and ends with the server."""
+        port = free_port()
+        text = example("C-STORE", 1).replace("('', 4242)", f"('127.0.0.1', {port})")
+        await self.start_scripts(text, DicomServerEnabled=False)
+        path = self.scripts / "a.dcm"
+        path.write_bytes(image(1))
+        send = ("storescu", "-v", "-aec", "ORTHANC", "127.0.0.1", str(port), str(path))
+        self.assertIn("Received Store Response (Success)", (await run(*send)).output)
+        (instance,) = await self.client.json("/instances")
+        origin = await self.client.get(f"/instances/{instance}/metadata/Origin")
+        self.assertEqual(origin.text, "Plugins")
+        await self.stop()
+        self.assertNotEqual((await run(*send)).status, 0)

@@ -22,8 +22,9 @@ from test.rest_samples import dicom_object, item, pixels
 #: What becomes of a query, by its PatientID.
 _SCRIPT = """
 def value(query, name):
-    found = [query.GetFindQueryValue(i) for i in range(query.GetFindQuerySize()) if query.GetFindQueryTagName(i) == name]
-    return found[0] if found else None
+    for i in range(query.GetFindQuerySize()):
+        if query.GetFindQueryTagName(i) == name:
+            return query.GetFindQueryValue(i)
 
 def find(answers, query, issuer, called):
     note([
