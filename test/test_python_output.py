@@ -307,18 +307,22 @@ class StreamUnitTests(SynchronousTestCase):
     """The buffer between a script and its reader."""
 
     def test_patience(self) -> None:
-        """Who takes nothing for a minute gets no more, and learns that something is missing."""
+        """Who takes nothing for a minute gets no more, and learns that something is missing; slow ones get all."""
         clock = Clock()
         stream = Stream(clock)
         sending = stream.send(b"x" * (2 << 20))
+        for _ in range(4):
+            clock.advance(50)
+            self.assertEqual(len(self.successResultOf(stream.read(1 << 20))), 1 << 18)
         self.assertNoResult(sending)
         clock.advance(61)
         self.failureResultOf(sending, OrthancError)
         self.failureResultOf(stream.send(b"y"), OrthancError)
-        while len(self.successResultOf(stream.read(1 << 20))) == 1 << 20 and stream._pieces:
-            pass
+        for _ in range(4):
+            self.assertEqual(len(self.successResultOf(stream.read(1 << 20))), 1 << 18)
         self.failureResultOf(stream.read(1), OrthancError)
         stream.close()
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_pieces(self) -> None:
         """Pieces of any size come as they are asked for; there is room again as soon as they are taken."""
@@ -327,9 +331,28 @@ class StreamUnitTests(SynchronousTestCase):
         self.successResultOf(stream.send(b"ab"))
         sending = stream.send(b"c" * (1 << 20))
         self.assertEqual(self.successResultOf(stream.read(3)), b"abc")
-        self.assertEqual(self.successResultOf(sending), None)
-        self.assertEqual(len(self.successResultOf(stream.read(1 << 20))), (1 << 20) - 1)
+        self.successResultOf(sending)
         reading = stream.read(5)
+        self.assertEqual(self.successResultOf(reading), b"c" * 5)
         stream.end()
-        self.assertEqual((self.successResultOf(reading), stream.remaining), (b"", 0))
+        size = 0
+        while stream.remaining:
+            size += len(self.successResultOf(stream.read(1 << 20)))
+        self.assertEqual(size, (1 << 20) - 6)
+        self.assertEqual(self.successResultOf(stream.read(1)), b"")
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_waiting_reader(self) -> None:
+        """A reader that waits gets what is sent, the end, and the failure of the script."""
+        for failure in (None, ValueError("no")):
+            stream = Stream(Clock())
+            reading = stream.read(5)
+            self.successResultOf(stream.send(b"ab"))
+            self.assertEqual(self.successResultOf(reading), b"ab")
+            reading = stream.read(5)
+            stream.end(failure)
+            if failure is None:
+                self.assertEqual((self.successResultOf(reading), stream.remaining), (b"", 0))
+            else:
+                self.failureResultOf(reading, ValueError)
+                self.assertEqual(stream.remaining, -1)

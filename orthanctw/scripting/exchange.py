@@ -20,6 +20,8 @@ from orthanctw.scripting.output import Answer, RestOutput
 
 #: Bytes that wait for a reader before the script waits for it.
 _BUFFER: Final = 1 << 20
+#: Bytes that a reader is given at a time.
+_PIECE: Final = 1 << 18
 #: Seconds that a script waits for a reader who takes nothing.
 _PATIENCE: Final = 60.0
 
@@ -46,6 +48,8 @@ class Stream:
         self._failure: Exception | None = None
         self._reading: tuple[int, Deferred[bytes]] | None = None
         self._sending: list[Deferred[None]] = []
+        #: Runs while a script waits, anew with all that is taken.
+        self._timer: Any = None
 
     def send(self, data: bytes) -> Deferred[None]:
         """Fires when there is room for more. NETWORK_PROTOCOL when the reader has gone or takes nothing."""
@@ -59,8 +63,9 @@ class Stream:
         if self._size < _BUFFER:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
-        waiting.addTimeout(_PATIENCE, self._clock, lambda *_: self._give_up())
         self._sending.append(waiting)
+        if self._timer is None:
+            self._timer = self._clock.callLater(_PATIENCE, self._give_up)
         return waiting
 
     def end(self, failure: Exception | None = None) -> None:
@@ -84,9 +89,9 @@ class Stream:
         self._feed()
 
     def _give_up(self) -> None:
-        error = _gone()
-        self.end(error)
-        raise error
+        self._timer = None
+        self.end(_gone())
+        self._let_go(_gone())
 
     def _feed(self) -> None:
         """Give the reader what there is."""
@@ -98,7 +103,7 @@ class Stream:
         if self._failure is not None and not self._pieces:
             answer.errback(self._failure)
         else:
-            answer.callback(self._take(length))
+            answer.callback(self._take(min(length, _PIECE)))
 
     def _take(self, length: int) -> bytes:
         taken = []
@@ -114,14 +119,21 @@ class Stream:
             self.remaining = 0
         if self._size < _BUFFER:
             self._let_go(None)
+        elif self._timer is not None:
+            self._timer.reset(_PATIENCE)
         return b"".join(taken)
 
-    def _let_go(self, answer: Any) -> None:
-        """Answer those that wait for room."""
+    def _let_go(self, error: Exception | None) -> None:
+        """Tell those that wait for room."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         waiting, self._sending = self._sending, []
         for each in waiting:
-            if not each.called:
-                each.callback(answer) if answer is None else each.errback(answer)
+            if error is None:
+                each.callback(None)
+            else:
+                each.errback(error)
 
 
 def _gone() -> OrthancError:
