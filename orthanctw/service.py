@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from orthanctw import __version__
 from orthanctw.errors import ConfigurationError, OrthancError
 from orthanctw.log import LineObserver, LogLevels
-from orthanctw.scripting.ending import end_within
+from orthanctw.scripting.ending import end_children, end_within
 from orthanctw.server import Server, check_files
 from orthanctw.settings import RunOptions, Settings
 from orthanctw.tls import Encryption
@@ -144,6 +144,7 @@ class OrthancService(MultiService):
 
     def _end_scripts(self, deadline: float) -> None:
         """Threads and children of scripts do not hold up the end of the process beyond ``ShutdownTimeout``."""
+        end_children(max(0.0, deadline - self._reactor.seconds()))
         end_within(max(0.0, deadline - self._reactor.seconds()), int(self.failed), self.log_file.flush)
 
     def _shut_down(self) -> None:

@@ -20,7 +20,7 @@ from test.servers import ServerProcess, ct_image
 ROOT = Path(__file__).resolve().parent.parent
 #: Not part of what is built; building leaves traces beside its sources, so they are copied.
 _NOT_COPIED = (".*", "build", "*.egg-info", "__pycache__", "test", "benchmarks", "_trial_temp*", "Orthanc*")
-_DATA = ("py.typed", "rest/explorer/*", "rest/explorer/images/*", "dicom/*.json", "lua/*.lua")
+_DATA = ("py.typed", "rest/explorer/*", "rest/explorer/images/*", "dicom/*.json", "lua/*.lua", "scripting/*.pyi")
 
 
 class InstallationTests(SynchronousTestCase):

@@ -132,6 +132,29 @@ class ServerTests(SystemCase):
             self.assertIn(word, log.getvalue())
 
 
+class LogTests(SystemCase):
+    """The log."""
+
+    async def test_levels(self) -> None:
+        """What scripts log has the level and the category that they say, and no form of its own."""
+        log = log_lines(self, self.levels)
+        self.levels.set("plugins", "verbose")
+        answers = await self.tried(
+            "(orthanc.LogError, 'an {error} %s')",
+            "(orthanc.LogWarning, 'a warning')",
+            "(orthanc.LogInfo, 'an information')",
+            "(orthanc.LogMessage, 'a message', 'mine', 'a.py', 7, orthanc.LogCategory.DICOM, orthanc.LogLevel.WARNING)",
+            "(orthanc.LogMessage, 'a trace', 'mine', 'a.py', 7, orthanc.LogCategory.DICOM, orthanc.LogLevel.TRACE)",
+            "(orthanc.LogWarning, 5)",
+        )
+        self.assertEqual(answers, [None] * 5 + ["TypeError"])
+        levels = {line.split()[-1]: line[0] for line in log.getvalue().splitlines()}
+        self.assertEqual([levels[word] for word in ("%s", "warning", "information", "message")], ["E", "W", "I", "W"])
+        self.assertIn("an {error} %s", log.getvalue())
+        self.assertIn("mine: a.py:7: a message", log.getvalue())
+        self.assertNotIn("a trace", log.getvalue())
+
+
 class FileTests(SystemCase):
     """Work on bytes and files."""
 
