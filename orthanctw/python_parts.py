@@ -39,6 +39,7 @@ from orthanctw.scripting import (
 from orthanctw.scripting.forks import Belongings, part_from_children
 from orthanctw.scripting.memory import MemoryDisplay
 from orthanctw.scripting.presentation import Presentation
+from orthanctw.settings import DecoderOrder
 from orthanctw.storage.scripted import ScriptedStorage
 from orthanctw.threads import SerialWorker
 
@@ -147,6 +148,7 @@ class PythonParts:
             parts.transcoder,
             parts.default_encoding,
             nesting=parts.settings.orthanctw.maximum_nesting,
+            decodes=parts.settings.transcoding.builtin_decoder_transcoder_order is not DecoderOrder.DISABLED,
         )
 
     @property

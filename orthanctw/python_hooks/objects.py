@@ -61,6 +61,8 @@ _EMBEDDED: Final = {GRAYSCALE8: 8, GRAYSCALE16: 16, SIGNED_GRAYSCALE16: 16, RGB2
 #: By the numbers of ``DicomToJsonFormat``.
 _FORMATS: Final = {1: TagFormat.FULL, 2: TagFormat.SHORT, 3: TagFormat.SIMPLIFY}
 _ALL_FLAGS: Final = 0xFF
+#: Header and payload of a request to a child.
+FrameRequest = tuple[dict[str, Any], bytes]
 #: ``CreateDicomFlags``.
 _DECODE_DATA_URI_SCHEME, _GENERATE_IDENTIFIERS = 1, 2
 
@@ -72,6 +74,8 @@ class ScriptObjects:
     ----------
     nesting : int
         How deeply sequences of tags may be nested.
+    decodes : bool
+        False without a decoder for pictures (``BuiltinDecoderTranscoderOrder``).
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class ScriptObjects:
         default_encoding: DefaultEncoding,
         *,
         nesting: int,
+        decodes: bool,
     ) -> None:
         self._catalog = catalog
         self._contents = contents
@@ -91,6 +96,7 @@ class ScriptObjects:
         self._dictionary = catalog.dictionary
         self._default_encoding = default_encoding
         self._nesting = nesting
+        self._decodes = decodes
         self._registered: set[DictionaryTag] = set()
 
     # Reading
@@ -135,17 +141,23 @@ class ScriptObjects:
     # Pixels
 
     def raw_frame(self, header: Header, content: bytes, number: int) -> bytes:
-        pieces = [] if header.pixels is None else header.pixels.frame(number)
+        if header.pixels is None:
+            raise OrthancError("The object has no pixel data", code=ErrorCode.NOT_IMPLEMENTED)
+        pieces = header.pixels.frame(number)
         if not pieces:
             raise ParameterOutOfRange("There is no such frame")
         data = _data_of(header, content)
         return b"".join(data[offset : offset + length] for offset, length in pieces)
 
-    async def decoded_frame(self, header: Header, content: bytes, number: int) -> Raster:
+    def frame(self, header: Header, content: bytes, number: int) -> FrameRequest:
+        if not self._decodes:
+            raise NotImplementedHere("There is no decoder: BuiltinDecoderTranscoderOrder is Disabled")
         request = content_request(header, len(content), number)
         fields = {"Display": display_of(header, number), "Kind": "raster", "Rescale": False}
-        answer, data = await self._processes.call("array", {**request, **fields}, content)
-        return _raster(answer, data)
+        return _trimmed({**request, **fields}, content)
+
+    async def decoded(self, frame: FrameRequest) -> Raster:
+        return _raster(*await self._processes.call("array", *frame))
 
     async def picture(self, content: bytes, mime: str) -> Raster:
         request = {"Mime": mime, "Encapsulate": False, "KeepsAlpha": True}
@@ -254,6 +266,16 @@ def _data_of(header: Header, content: bytes) -> bytes:
     if header.transfer_syntax == DEFLATED_LITTLE_ENDIAN:
         return inflate(content, meta_end(content))
     return content
+
+
+def _trimmed(request: dict[str, Any], content: bytes) -> FrameRequest:
+    """A request with no more of the file than the frame, when nothing else lies in it: children get all by a pipe."""
+    fragments = request["Fragments"]
+    if request["TransferSyntax"] == DEFLATED_LITTLE_ENDIAN or "Palette" in request["Display"]:
+        return request, content
+    start, end = fragments[0][0], sum(fragments[-1])
+    shifted = [[offset - start, length] for offset, length in fragments]
+    return {**request, "Fragments": shifted}, content[start:end]
 
 
 def _raster(answer: Mapping[str, Any], data: bytes) -> Raster:

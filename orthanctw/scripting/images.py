@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orthanctw.scripting.conversion import converted
 from orthanctw.scripting.drawing import draw_text
 from orthanctw.scripting.exposure import exposed, exposed_class, gives_object
+from orthanctw.scripting.host import Host
 from orthanctw.scripting.pictures import Raster
 
 
@@ -56,3 +59,9 @@ class Image:
 
 
 exposed_class(Image)
+
+
+def decoded_frame(host: Host, header: Any, content: bytes, number: int) -> Image:
+    """A frame of a DICOM file, whose header is what `ObjectWork.header` has answered. OrthancErrors."""
+    objects = host.services.objects
+    return Image(host.wait(objects.decoded, objects.frame(header, content, number)))

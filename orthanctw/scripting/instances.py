@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import ParameterOutOfRange
+from orthanctw.errors import OrthancError, ParameterOutOfRange
 from orthanctw.model import Origin, OriginKind
 from orthanctw.scripting.exposure import exposed, exposed_class, failure, gives_object
 from orthanctw.scripting.host import Host
-from orthanctw.scripting.images import Image
+from orthanctw.scripting.images import Image, decoded_frame
 from orthanctw.scripting.objects import JsonForm
 
 #: Numbers of ``InstanceOrigin``.
@@ -102,7 +102,6 @@ class DicomInstance:
     @exposed
     def SerializeDicomInstance(self) -> bytes:
         """The file."""
-        self._read()
         return self._bytes()
 
     @exposed
@@ -149,13 +148,19 @@ class DicomInstance:
 
     @exposed
     def HasInstancePixelData(self) -> int:
-        """1 if there is pixel data."""
-        return int(self._host.services.objects.has_pixels(self._read()[0]))
+        """1 if there is pixel data, -1 for what is no DICOM file."""
+        try:
+            return int(self._host.services.objects.has_pixels(self._read()[0]))
+        except OrthancError:
+            return -1
 
     @exposed
     def GetInstanceFramesCount(self) -> int:
-        """Number of frames."""
-        return self._host.services.objects.frames(self._read()[0])
+        """Number of frames, 0 for what is no DICOM file."""
+        try:
+            return self._host.services.objects.frames(self._read()[0])
+        except OrthancError:
+            return 0
 
     @exposed
     @gives_object
@@ -187,7 +192,7 @@ class DicomInstance:
     @gives_object
     def GetInstanceDecodedFrame(self, frame_index: int, /) -> Image:
         """A frame, decoded."""
-        return Image(self._host.wait(self._host.services.objects.decoded_frame, *self._read(), frame_index))
+        return decoded_frame(self._host, *self._read(), frame_index)
 
 
 exposed_class(DicomInstance)

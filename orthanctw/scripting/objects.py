@@ -61,8 +61,11 @@ class ObjectWork(Protocol):
     def raw_frame(self, header: Any, content: bytes, number: int) -> bytes:
         """A frame as it lies in the file."""
 
-    def decoded_frame(self, header: Any, content: bytes, number: int) -> Awaitable[Raster]:
-        """A frame, decoded."""
+    def frame(self, header: Any, content: bytes, number: int) -> Any:
+        """What `decoded` needs of a frame."""
+
+    def decoded(self, frame: Any) -> Awaitable[Raster]:
+        """The pixels of a frame."""
 
     def transcoded(self, header: Any, content: bytes, transfer_syntax: str) -> Awaitable[bytes]:
         """The file in another transfer syntax."""

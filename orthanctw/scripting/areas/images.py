@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ParameterOutOfRange
 from orthanctw.scripting import drawing
 from orthanctw.scripting.exposure import Data, exposed, gives_object
 from orthanctw.scripting.host import Host
-from orthanctw.scripting.images import Image
+from orthanctw.scripting.images import Image, decoded_frame
 from orthanctw.scripting.pictures import Raster, check_size, encode_jpeg, encode_png, pixels_of, raster_of, row_size
 
 #: ``ImageFormat``.
@@ -74,8 +74,7 @@ class ImageArea:
         return self._decoded(buffer, frame_index)
 
     def _decoded(self, content: bytes, number: int) -> Image:
-        objects: Any = self._host.services.objects
-        return Image(self._host.wait(objects.decoded_frame, objects.header(content), content, number))
+        return decoded_frame(self._host, self._host.services.objects.header(content), content, number)
 
     @exposed
     def GetFontsCount(self) -> int:
