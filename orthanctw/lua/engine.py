@@ -15,7 +15,7 @@ from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ServiceUnavailable
 from orthanctw.lua.context import TOO_LATE, LuaContext
 from orthanctw.lua.functions import Functions
-from orthanctw.lua.values import LuaOptions, LuaServices
+from orthanctw.lua.values import LuaError, LuaOptions, LuaServices
 from orthanctw.lua.worker import Event, Frame, LuaWorker, Task, Values, log_failure
 from orthanctw.metrics import Metrics
 from orthanctw.threads import Bridge
@@ -180,6 +180,8 @@ class LuaEngine:
         """
         if not self._is_running:
             return fail(ServiceUnavailable("Lua has stopped"))
+        if is_nested and self._worker.is_deepest:
+            return fail(LuaError("Scripts run each other too deeply"))
         return self._worker.post(Task(lambda: self._context.execute(source)), overtakes=is_nested).done
 
     # In Lua's thread

@@ -90,6 +90,11 @@ class LuaWorker:
         """Tasks and events whose turn has not come, filters aside."""
         return len(self._tasks)
 
+    @property
+    def is_deepest(self) -> bool:
+        """Whether nothing more is done within what is being done."""
+        return self._depth >= MAXIMUM_DEPTH
+
     # For the reactor
 
     def start(self) -> None:
@@ -159,7 +164,7 @@ class LuaWorker:
     def is_due(self) -> bool:
         """Whether what runs is to be killed; serves filters first. Called again and again while Lua computes."""
         frame = self.frame
-        if self._filters and frame.deadline is None and self._depth < MAXIMUM_DEPTH:
+        if self._filters and frame.deadline is None and not self.is_deepest:
             started = time.monotonic()
             self._serve()
             frame.expires += time.monotonic() - started
@@ -176,13 +181,13 @@ class LuaWorker:
         frame, started = self.frame, time.monotonic()
         until = started + limit if frame.deadline is None else frame.deadline
         while not future.done():
-            if self._depth < MAXIMUM_DEPTH:
+            if not self.is_deepest:
                 self._serve()
             with self._condition:
                 remaining = until - time.monotonic()
                 if self._aborts or remaining <= 0:
                     break
-                if not future.done() and not (self._filters and self._depth < MAXIMUM_DEPTH):
+                if not future.done() and not (self._filters and not self.is_deepest):
                     self._condition.wait(remaining)
         if frame.deadline is None:
             frame.expires += time.monotonic() - started
