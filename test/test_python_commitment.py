@@ -40,10 +40,10 @@ def lookup(sop_class, instance, driver):
         return 0
     return number
 
-orthanc.RegisterStorageCommitmentScpCallbackVERSION(create, lookup)
+orthanc.REGISTER(create, lookup)
 """
-FIRST = _SCRIPT.replace("VERSION", "")
-SECOND = _SCRIPT.replace("VERSION", "2")
+FIRST = _SCRIPT.replace("REGISTER", "RegisterStorageCommitmentScpCallback")
+SECOND = _SCRIPT.replace("REGISTER", "RegisterStorageCommitmentScpCallback2")
 
 
 def pair(number: int) -> Pair:

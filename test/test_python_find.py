@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from twisted.internet.defer import Deferred
 
+from orthanctw.dicom import dimse
 from orthanctw.scripting import queries
 from orthanctw.scripting.exposure import OrthancException
 from test.dicom_files import element
@@ -224,6 +225,26 @@ class FindTests(PythonCase, QueryCase):
         self.assertEqual([status for status, _ in found], [0xFE00, 0xFF00, 0])
         await self.release()
         self.assertEqual(self.noted()[-1][:2], ["late", 35])
+
+    async def test_cancelled_again_and_again(self) -> None:
+        """Who cancels what it asks for does not have more and more callbacks run."""
+        await self.start_scripts(_SCRIPT, Orthanctw={"PythonThreads": 2})
+
+        def ask() -> list[int]:
+            found = []
+            with AskingPeer(self.dicom_port) as peer:
+                for number in range(1, 5):
+                    peer.send(request(FIND, identifier("STUDY", element(0x00100020, "LO", "HANG")), number))
+                    while number <= 2 and len(self.noted()) < number:
+                        time.sleep(0.005)
+                    peer.send(cancel(FIND, number))
+                    found.append(peer.final().number(dimse.STATUS))
+                peer.release()
+            return found
+
+        self.assertEqual(await in_thread(ask), [0xFE00, 0xFE00, 0xC000, 0xC000])
+        self.assertEqual(len(self.noted()), 2)
+        await self.release()
 
     async def test_peer_gone(self) -> None:
         """A peer that leaves frees its place at once."""

@@ -61,13 +61,13 @@ def free(driver):
     note('free', driver['done'])
     freed.set()
 
-orthanc.RegisterMoveCallback{version}(create, size, apply, free)
+orthanc.{register}(create, size, apply, free)
 """
-SECOND = _DRIVER.format(first="", shown="", version=2)
+SECOND = _DRIVER.format(first="", shown="", register="RegisterMoveCallback2")
 THIRD = _DRIVER.format(
     first="connection, ",
     shown=", connection.GetConnectionRemoteAet(), connection.GetConnectionCalledAet()",
-    version=3,
+    register="RegisterMoveCallback3",
 )
 
 

@@ -13,6 +13,7 @@ from orthanctw.dicom.elements import Elements
 from orthanctw.dicom.plain import plain_elements
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ServiceUnavailable
+from orthanctw.python_hooks.busy import Busy
 from orthanctw.scripting import Host, Kind
 from orthanctw.scripting.connection import Asker, DicomConnection
 from orthanctw.scripting.queries import Answers, FindAnswers, FindQuery
@@ -54,12 +55,13 @@ class ScriptAnswers:
 
 
 async def ask_for_answers(
-    host: Host, kind: Kind, asker: Asker, answers: Answers, exposed: Any, query: Any
+    host: Host, busy: Busy, kind: Kind, asker: Asker, answers: Answers, exposed: Any, query: Any
 ) -> ScriptAnswers:
     """Have the callback of a kind add to `answers`; `exposed` and `query` are its first arguments.
 
     OrthancError when it fails, or does not end in time.
     """
+    busy.check()
     registration = host.registry.one(kind)
     if registration is None:
         raise OrthancError("The script is there no more", code=ErrorCode.PLUGIN)
@@ -67,7 +69,7 @@ async def ask_for_answers(
     connection = DicomConnection(asker)
     who = (asker.calling_aet, asker.called_aet) if registration.version == 1 else (connection,)
     try:
-        await host.ask(kind.value, callback, exposed, query, *who)
+        await host.ask(kind.value, busy.run, callback, exposed, query, *who)
     except ServiceUnavailable as e:
         raise OrthancError(e.details, code=ErrorCode.TIMEOUT) from e
     finally:
@@ -80,8 +82,9 @@ async def ask_for_answers(
 class PythonFind:
     """``RegisterFindCallback``, in place of the server's C-FIND SCP."""
 
-    def __init__(self, host: Host, reading: Reading) -> None:
+    def __init__(self, host: Host, busy: Busy, reading: Reading) -> None:
         self._host = host
+        self._busy = busy
         self._reading = reading
 
     def is_used(self) -> bool:
@@ -93,7 +96,7 @@ class PythonFind:
         answers = Answers()
         exposed = FindAnswers(answers, lambda file: encode(self._reading.elements(file)))
         shown = FindQuery(_tags(query, self._reading.dictionary))
-        return await ask_for_answers(self._host, Kind.FIND, asker, answers, exposed, shown)
+        return await ask_for_answers(self._host, self._busy, Kind.FIND, asker, answers, exposed, shown)
 
 
 def _tags(query: Elements, dictionary: Dictionary) -> list[tuple[int, str, str]]:

@@ -19,6 +19,7 @@ from orthanctw.dicom.scuqueries import (
 )
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadRequest, OrthancError, ServiceUnavailable
+from orthanctw.python_hooks.busy import Busy
 from orthanctw.querying import LEVELS, text_of
 from orthanctw.scripting import Host, Kind, Registration
 from orthanctw.scripting.connection import Asker, DicomConnection
@@ -41,9 +42,12 @@ _CONNECTED: Final = 3
 class ScriptMove:
     """A C-MOVE: `begin`, then `apply` for each of the `size` sub-operations, then `end`, whatever happened."""
 
-    def __init__(self, host: Host, registration: Registration, asker: Asker, keywords: Mapping[str, Any]) -> None:
+    def __init__(
+        self, host: Host, busy: Busy, registration: Registration, asker: Asker, keywords: Mapping[str, Any]
+    ) -> None:
         self.size = 1
         self._host = host
+        self._busy = busy
         self._callbacks = registration.callbacks
         self._version = registration.version
         self._connection = DicomConnection(asker)
@@ -56,6 +60,7 @@ class ScriptMove:
 
     async def begin(self) -> None:
         """Have the driver made, and asked for its size. OrthancError."""
+        self._busy.check()
         if self._version == _WHOLE:
             return
         try:
@@ -72,7 +77,7 @@ class ScriptMove:
         """One sub-operation. OrthancError."""
         if self._version == _WHOLE:
             # All of the C-MOVE may take longer than a decision.
-            await self._host.call(_KIND, self._callbacks[0], urgent=True, **self._keywords)
+            await self._host.call(_KIND, self._busy.run, self._callbacks[0], urgent=True, **self._keywords)
         else:
             await self._ask(self._apply)
 
@@ -80,13 +85,13 @@ class ScriptMove:
         """Let the driver go, when nothing uses it any more."""
         self._is_over = True
         if self._version != _WHOLE:
-            done = self._host.call(_KIND, self._free, urgent=True)
+            done = self._host.call(_KIND, self._busy.run, self._free, urgent=True)
             # It is in the log.
             done.addErrback(lambda _: None)
 
     async def _ask(self, function: Any) -> Any:
         try:
-            return await self._host.ask(_KIND, function)
+            return await self._host.ask(_KIND, self._busy.run, function)
         except ServiceUnavailable as e:
             raise OrthancError(e.details, code=ErrorCode.TIMEOUT) from e
 
@@ -115,8 +120,9 @@ class ScriptMove:
 class PythonMove:
     """``RegisterMoveCallback``, in place of the server's C-MOVE SCP."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, busy: Busy) -> None:
         self._host = host
+        self._busy = busy
 
     def move(self, identifier: Elements, asker: Asker, target: str, message_id: int) -> ScriptMove | None:
         """A C-MOVE of a script, if there is one for it. BadRequest when the level is unknown or missing."""
@@ -131,4 +137,4 @@ class PythonMove:
         if registration.version != _CONNECTED:
             keywords.update(OriginatorAET=asker.calling_aet, SourceAET=asker.called_aet)
         keywords.update(TargetAET=target, OriginatorID=message_id)
-        return ScriptMove(self._host, registration, asker, keywords)
+        return ScriptMove(self._host, self._busy, registration, asker, keywords)

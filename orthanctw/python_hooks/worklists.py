@@ -12,6 +12,7 @@ from orthanctw.dicom.filemeta import file_head
 from orthanctw.dicom.uids import WORKLIST_FIND
 from orthanctw.identifiers import generate_uid
 from orthanctw.model import ResourceLevel
+from orthanctw.python_hooks.busy import Busy
 from orthanctw.python_hooks.find import Encode, Reading, ScriptAnswers, ask_for_answers
 from orthanctw.scripting import Host, Kind
 from orthanctw.scripting.connection import Asker
@@ -51,8 +52,9 @@ class Work:
 class PythonWorklists:
     """``RegisterWorklistCallback``, in place of the server's worklists."""
 
-    def __init__(self, host: Host, reading: Reading, *, case_sensitive_names: bool) -> None:
+    def __init__(self, host: Host, busy: Busy, reading: Reading, *, case_sensitive_names: bool) -> None:
         self._host = host
+        self._busy = busy
         self._reading = reading
         self._case_sensitive_names = case_sensitive_names
 
@@ -65,7 +67,7 @@ class PythonWorklists:
         work = Work(query, self._reading, encode, case_sensitive_names=self._case_sensitive_names)
         answers = Answers()
         return await ask_for_answers(
-            self._host, Kind.WORKLIST, asker, answers, WorklistAnswers(answers), WorklistQuery(work)
+            self._host, self._busy, Kind.WORKLIST, asker, answers, WorklistAnswers(answers), WorklistQuery(work)
         )
 
 
