@@ -110,6 +110,22 @@ class PythonImageTests(ScriptCase):
         self.assertEqual(noted[5:7], [[True], [4, True]])
         self.assertEqual([result for (result,) in noted[7:]], [-1] * 13)
 
+    async def test_no_decoder(self) -> None:
+        """Without a decoder, DICOM files are not decoded; PNG and JPEG need none."""
+        (self.scripts / "ct").write_bytes(ct_image(1))
+        await self.start_scripts(
+            """
+            content = open(folder + '/ct', 'rb').read()
+            try:
+                orthanc.DecodeDicomImage(content, 0)
+            except orthanc.OrthancException as e:
+                note(e.args[0])
+            note(orthanc.UncompressImage(orthanc.CompressPngImage(1, 1, 1, 1, b'5'), 0).GetImageBuffer().decode())
+            """,
+            BuiltinDecoderTranscoderOrder="Disabled",
+        )
+        self.assertEqual(self.noted(), [[-1], ["5"]])
+
     async def test_convert(self) -> None:
         """Numbers are cut to the range of the target, colours change their order; the rest is no conversion."""
         await self.run_script(
