@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from orthanctw.error_codes import ErrorCode
-from orthanctw.errors import CorruptedFile, InexistentFile, OrthancError, ServiceUnavailable
+from orthanctw.errors import CorruptedFile, FullStorage, InexistentFile, OrthancError, ServiceUnavailable
 from orthanctw.interfaces import IIndex, IScriptedFiles
 from orthanctw.model import Attachment, AttachmentType, Compression
 from orthanctw.scripting import Host, Kind, Registration
@@ -155,6 +155,8 @@ def _check(code: object, kind: str) -> None:
     """OrthancError for an ``ErrorCode`` that is none of success."""
     if not isinstance(code, int):
         raise _wrong(kind)
+    if code == ErrorCode.FULL_STORAGE:
+        raise FullStorage("The script has no room left")
     if code != ErrorCode.SUCCESS:
         raise OrthancError(f"The Python {kind} callback has failed", code=ErrorCode.of(code))
 

@@ -37,6 +37,8 @@ class ScriptThreads:
         self._queue: queue.SimpleQueue[Call[Any]] = queue.SimpleQueue()
         self._waiting: deque[Call[Any]] = deque()
         self._running = 0
+        #: Ends of the calls that are limited.
+        self._limited: set[Callable[[Any], None]] = set()
         self._free = 0
         self._count = 0
         self._started = 0
@@ -83,12 +85,23 @@ class ScriptThreads:
                 timer.cancel()
                 outer.callback(result)
 
+        def ended(result: Any) -> Any:
+            self._limited.discard(answered)
+            return result
+
+        self._limited.add(answered)
+        outer.addBoth(ended)
         done.addBoth(answered)
         return outer
 
     def stop(self) -> None:
-        """Begin nothing any more; what waits fails with ServiceUnavailable, what runs goes on."""
+        """Begin nothing any more; what waits fails with ServiceUnavailable, what runs goes on.
+
+        Nobody waits any longer for what runs and is limited.
+        """
         self._stopped = True
+        for answered in tuple(self._limited):
+            answered(Failure(ServiceUnavailable("Scripts have stopped")))
         while self._waiting:
             self._waiting.popleft().deferred.errback(ServiceUnavailable("Scripts have stopped"))
 

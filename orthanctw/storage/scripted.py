@@ -98,15 +98,22 @@ class _Kept:
         self._position = position
         self._end = end
         self._in_pieces = in_pieces
-        self._piece = memoryview(b"")
+        # At once: what goes wrong is told before an answer has begun.
+        self._piece = self._next(_PIECE)
 
     def read(self, length: int) -> bytes:
         """The next bytes, `length` at most; empty at the end."""
-        if not self._piece and self._position < self._end:
-            left = self._end - self._position
-            wanted = min(max(length, _PIECE), left) if self._in_pieces else left
-            self._piece = memoryview(self._fetch(self._attachment, self._position, wanted))
-            self._position += wanted
+        if not self._piece:
+            self._piece = self._next(max(length, _PIECE))
         data = bytes(self._piece[:length])
         self._piece = self._piece[length:]
         return data
+
+    def _next(self, length: int) -> memoryview:
+        left = self._end - self._position
+        if not left:
+            return memoryview(b"")
+        wanted = min(length, left) if self._in_pieces else left
+        piece = self._fetch(self._attachment, self._position, wanted)
+        self._position += wanted
+        return memoryview(piece)
