@@ -100,7 +100,7 @@ public_id : str
         """A frame, decoded."""
 
     def GetInstanceFramesCount(self, /) -> int:
-        """Number of frames."""
+        """Number of frames, 0 for what is no DICOM file."""
 
     def GetInstanceJson(self, /) -> str:
         """The tags as ``/tags`` shows them."""
@@ -133,7 +133,7 @@ public_id : str
         """1 if there is such metadata."""
 
     def HasInstancePixelData(self, /) -> int:
-        """1 if there is pixel data."""
+        """1 if there is pixel data, -1 for what is no DICOM file."""
 
     def SerializeDicomInstance(self, /) -> bytes:
         """The file."""
