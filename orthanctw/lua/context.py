@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from orthanctw.errors import ConfigurationError, ServiceUnavailable
 from orthanctw.lua.conversion import ConversionError, Converter
-from orthanctw.lua.functions import Functions
+from orthanctw.lua.functions import Functions, is_file
 from orthanctw.lua.values import LuaError, LuaOptions
 from orthanctw.lua.worker import Frame, LuaWorker
 
@@ -176,6 +176,8 @@ class LuaContext:
 
     def _run_configured(self) -> None:
         for path in self._options.scripts:
+            if not is_file(path):
+                raise ConfigurationError([f"LuaScripts: {path} is no regular file"])
             try:
                 with open(path, "rb") as file:
                     source = file.read()

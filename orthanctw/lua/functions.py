@@ -58,7 +58,7 @@ class Functions:
         self._functions: Mapping[str, Callable[..., Any]] = {
             "print": self._print,
             "append_operation": self._append_operation,
-            "is_file": _is_file,
+            "is_file": is_file,
             "run_program": self._run_program,
             "ParseJson": self._parse_json,
             "DumpJson": self._dump_json,
@@ -272,7 +272,7 @@ class _WrongArguments(Exception):
         return "wrong arguments"
 
 
-def _is_file(path: bytes) -> bool:
+def is_file(path: bytes | str) -> bool:
     """Whether a file can be opened without waiting for somebody else, or is not there."""
     try:
         status = os.stat(path)
