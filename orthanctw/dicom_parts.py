@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import DeferredSemaphore
 
 from orthanctw import conformance
-from orthanctw.acceptance import Acceptance
 from orthanctw.dicom import dimse
 from orthanctw.dicom.commitment import STORAGE_COMMITMENT
 from orthanctw.dicom.scp.association import Services
@@ -26,7 +25,6 @@ from orthanctw.metrics_parts import publish_operations
 from orthanctw.querying import Querying
 from orthanctw.remote import Originator, Remote
 from orthanctw.retrieval import StoredObject
-from orthanctw.settings import Settings
 
 if TYPE_CHECKING:
     from orthanctw.parts import Parts
@@ -74,19 +72,21 @@ def build_dicom(parts: Parts, reactor: Any) -> DicomServer:
     )
 
 
-def conformance_of(settings: Settings, acceptance: Acceptance) -> conformance.Conformance:
-    """What is said of the services, provided and used."""
+def conformance_of(parts: Parts) -> conformance.Conformance:
+    """What is said of the services, provided and used at the moment."""
+    settings = parts.settings
+    has_worklists = settings.worklists.enable or parts.python.dicom.worklists.is_used()
     provided = [conformance.Service("Echo", (VERIFICATION,), FOR_VERIFICATION)]
     for name, command in (("Find", dimse.C_FIND_RQ), ("Move", dimse.C_MOVE_RQ), ("Get", dimse.C_GET_RQ)):
         classes = tuple(
             uid
             for uid, answered in QUERY_RETRIEVE.items()
-            if answered == command and (uid != WORKLIST_FIND or settings.worklists.enable)
+            if answered == command and (uid != WORKLIST_FIND or has_worklists)
         )
         provided.append(conformance.Service(name, classes, FOR_QUERIES))
     provided.append(conformance.Service("Storage Commitment", (STORAGE_COMMITMENT,), FOR_QUERIES))
     return conformance.Conformance(
-        acceptance,
+        parts.acceptance,
         provided if settings.dicom.dicom_server_enabled else None,
         aet=settings.dicom.dicom_aet,
         transcoding=settings.transcoding.transcode_dicom_protocol,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from orthanctw.bulk import Bulk
 from orthanctw.configuration import mac_addresses
@@ -64,6 +65,11 @@ if TYPE_CHECKING:
 MEGABYTE = 1024 * 1024
 
 
+def _statement(parts: Parts) -> Deferred[str]:
+    """The conformance statement, as things are."""
+    return parts.storage_pool.call(conformance_of(parts).statement)
+
+
 def build_api(
     parts: Parts, reactor: Any, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
 ) -> RestApi:
@@ -74,7 +80,6 @@ def build_api(
     identifier = settings.server_identifier(mac_addresses())
     system = system_information(settings, parts.main_tags, names, identifier)
     submission = Submission(parts.jobs)
-    statement = partial(parts.storage_pool.call, conformance_of(settings, parts.acceptance).statement)
     owners: list[object] = [
         SystemRoutes(parts.index, lambda: system, lambda: parts.api.routes),
         UploadRoutes(parts.uploads),
@@ -91,7 +96,7 @@ def build_api(
         AcceptanceRoutes(parts.acceptance),
         CreationRoutes(_creation(parts), parts.storage),
         BulkRoutes(Bulk(parts.catalog, parts.removal), serialiser, encoder),
-        ToolRoutes(levels, parts.wall_clock, shut_down, reset, parts.default_encoding, statement),
+        ToolRoutes(levels, parts.wall_clock, shut_down, reset, parts.default_encoding, lambda: _statement(parts)),
         PluginRoutes(lambda: parts.python.presentation),
         JobRoutes(parts.jobs, submission, encoder, clock=reactor.seconds, wall_clock=parts.wall_clock),
         ArchiveRoutes(

@@ -197,6 +197,12 @@ class WorklistTests(PythonCase, QueryCase):
         await self.start_scripts("")
         with self.assertRaises(AssertionError):
             await self.ask(keys(""))
+        self.assertEqual(await self.told_of(), 1)
         self.script(_SCRIPT, "script0.py")
         await self.server.python.reload()
         self.assertEqual((await self.ask(asked())).values("PatientID"), ["P1"])
+        self.assertEqual(await self.told_of(), 2)
+
+    async def told_of(self) -> int:
+        """How often the conformance statement names worklists: as what we ask for, and as what we offer."""
+        return (await self.client.get("/tools/dicom-conformance")).text.count(f"| {WORKLIST_FIND}\n")
