@@ -75,6 +75,8 @@ _HTTP_CODES: Final = {
 }
 #: ``ResourceType.NONE``.
 _NO_LEVEL: Final = 4
+#: Seconds in which threads without work end.
+_LEAST: Final = 1.0
 
 
 class PythonParts:
@@ -200,7 +202,7 @@ class PythonParts:
 
     async def _within(self, deadline: float, ended: Deferred[None]) -> None:
         """Wait for an end, until the reactor's time `deadline`."""
-        late = self._reactor.callLater(max(0.0, deadline - self._reactor.seconds()), ended.cancel)
+        late = self._reactor.callLater(max(_LEAST, deadline - self._reactor.seconds()), ended.cancel)
         try:
             await ended
         except BaseException:  # noqa: BLE001

@@ -348,6 +348,17 @@ class ShownTests(SystemCase):
         self.assertIn("pagebeforecreate", answer.text)
         self.assertEqual((await self.client.get("/today")).status, 200)
 
+    async def test_report(self) -> None:
+        """A spreadsheet, made by a package, of what is stored."""
+        await self.start_scripts(example("A report"))
+        await self.client.store(dicom_object(patient="Patient-of-the-report"))
+        answer = await self.client.get("/report.xls")
+        self.assertEqual(answer.headers["content-type"], "application/vnd.ms-excel")
+        # A compound file, as spreadsheets of that time are.
+        self.assertEqual(answer.body[:8].hex(), "d0cf11e0a1b11ae1")
+        self.assertIn(b"Patient-of-the-report", answer.body)
+        self.assertEmpty(await self.client.ask("DELETE", "/report.xls"), 405)
+
     async def test_several(self) -> None:
         """Each script has its code on the page, by plugin; a second call takes the place of the first."""
         await self.start_scripts(
