@@ -92,6 +92,19 @@ class ServerTests(SystemCase):
         self.assertEqual((body["Message"], body["Details"]), ("The scanner is busy", "Try later"))
         self.assertTrue(self.flushLoggedErrors())
 
+    async def test_unnamed_status(self) -> None:
+        """A status that HTTP has no name for."""
+        await self.start_scripts(
+            """
+            def fail(output, uri, **request):
+                raise orthanc.OrthancException(7777, 'x', 5)
+            orthanc.RegisterErrorCode(7777, 460, 'odd')
+            orthanc.RegisterRestCallback('/fail', fail)
+            """
+        )
+        self.assertEqual(self.assertError(await self.client.get("/fail"), 460, 7777)["Details"], "x 5")
+        self.assertTrue(self.flushLoggedErrors())
+
     async def test_descriptions_of_errors(self) -> None:
         """Ours, those of scripts, unknown ones; what is no failure is refused."""
         answers = await self.tried(

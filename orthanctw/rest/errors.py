@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 from twisted.logger import Logger
@@ -25,7 +25,8 @@ FURTHER_METHODS = (*_ELSEWHERE, "COPY", "MOVE")
 def describe(error: OrthancError, method: str, path: str) -> bytes:
     """The body of an error: code, HTTP status, texts and the request it belongs to."""
     body: dict[str, Any] = {
-        "HttpError": HTTPStatus(error.http_status).phrase,
+        # Scripts may answer with any number.
+        "HttpError": responses.get(error.http_status, "Unknown"),
         "HttpStatus": error.http_status,
         "Message": error.code.message,
         "Method": method,

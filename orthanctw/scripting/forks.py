@@ -56,7 +56,7 @@ class Belongings:
 
     def descriptors(self) -> set[int]:
         """Their numbers, in this process."""
-        ports = set(self.ports())
+        ports = set(self.ports()) - {0}
         folders = tuple(os.path.join(os.path.realpath(folder), "") for folder in self.folders)
         return {
             *(number for number in _of_reactor(self.reactor) if number > 0),
