@@ -282,14 +282,17 @@ class Ingest:
         writer's; of many, each file is made by a storage thread, which hands it to the writer without coming back here.
         """
         prepared: Handover[MakeInstance] = Handover()
+        # Once: they may be loaded anew meanwhile, and the writer must never wait for one.
+        asks_scripts: bool = self._storage.may_ask_scripts()
 
         def make() -> NewInstance:
             header = encode(scanned)
-            attachment = self._storage.create_blocking(content, AttachmentType.DICOM, self._options.compression)
+            kind, compression = AttachmentType.DICOM, self._options.compression
+            attachment = self._storage.create_blocking(content, kind, compression, asks_scripts)
             made.append(attachment)
             return prepared.get()(attachment, header)
 
-        if self._active == 1 and isinstance(content, bytes) and not self._storage.may_ask_scripts():
+        if self._active == 1 and isinstance(content, bytes) and not asks_scripts:
             storing = self._index.store(make)
             prepared.run(prepare)
         else:

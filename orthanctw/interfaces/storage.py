@@ -126,11 +126,12 @@ class IStorageArea(Interface):
         """
 
     def may_ask_scripts() -> bool:
-        """Whether new files are given to a script, which may ask the server: not for the thread that writes the index.
-        """
+        """Whether new files are given to a script, which may ask the server, also to write."""
 
-    def create_blocking(data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
-        """As `create`, for work on a storage thread."""
+    def create_blocking(
+        data: bytes | ISpool, content_type: int, compression: Compression, asks_scripts: bool = True
+    ) -> Attachment:
+        """As `create`, for work on a storage thread; with `asks_scripts` off on one that scripts may wait for."""
 
     def reader(
         attachment: Attachment, offset: int = 0, length: int | None = None, *, raw: bool = False

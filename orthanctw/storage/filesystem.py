@@ -220,7 +220,9 @@ class FilesystemStorage:
     def create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Deferred[Attachment]:
         return self._pool.call(self.create_blocking, data, content_type, compression)
 
-    def create_blocking(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
+    def create_blocking(
+        self, data: bytes | ISpool, content_type: int, compression: Compression, asks_scripts: bool = True
+    ) -> Attachment:
         with self._metrics.timed("orthanc_storage_create_duration_ms"):
             attachment = self._create(data, content_type, compression)
         self._metrics.add("orthanc_storage_written_bytes", attachment.compressed_size)

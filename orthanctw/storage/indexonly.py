@@ -19,9 +19,11 @@ from orthanctw.storage.spool import Spool
 class IndexOnlyStorage(FilesystemStorage):
     """The index is told of files as if they were there. Objects that were stored earlier can be read."""
 
-    def create_blocking(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
+    def create_blocking(
+        self, data: bytes | ISpool, content_type: int, compression: Compression, asks_scripts: bool = True
+    ) -> Attachment:
         if content_type != AttachmentType.DICOM:
-            return super().create_blocking(data, content_type, compression)
+            return super().create_blocking(data, content_type, compression, asks_scripts)
         if isinstance(data, bytes):
             size, md5, crc32 = len(data), self._digest(data), isal_zlib.crc32(data)
         else:

@@ -35,9 +35,18 @@ class ScriptedStorage(FilesystemStorage):
         active: bool = self.files.is_active()
         return active
 
-    def _create(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
-        if not self.files.is_active():
-            return super()._create(data, content_type, compression)
+    def create_blocking(
+        self, data: bytes | ISpool, content_type: int, compression: Compression, asks_scripts: bool = True
+    ) -> Attachment:
+        if not asks_scripts or not self.files.is_active():
+            return super().create_blocking(data, content_type, compression)
+        with self._metrics.timed("orthanc_storage_create_duration_ms"):
+            attachment = self._give(data, content_type, compression)
+        self._metrics.add("orthanc_storage_written_bytes", attachment.compressed_size)
+        return attachment
+
+    def _give(self, data: bytes | ISpool, content_type: int, compression: Compression) -> Attachment:
+        """Have the script keep something."""
         if isinstance(data, bytes):
             content, md5, crc32 = data, self._digest(data), isal_zlib.crc32(data)
         else:
