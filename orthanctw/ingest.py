@@ -432,8 +432,14 @@ def origin_of(metadata: Mapping[int, MetadataValue]) -> Origin:
 
 
 def _check_announced(scanned: ScannedFile, announced: tuple[str, str] | None) -> None:
-    """BadFileFormat unless an object has the SOP class and instance UID that its sender has announced."""
-    if announced is not None and announced != (scanned.text(_SOP_CLASS_UID), scanned.text(_SOP_INSTANCE_UID)):
+    """BadFileFormat unless an object has the SOP class and instance UID that its sender has announced.
+
+    What lacks identifiers is told as that.
+    """
+    if announced is None:
+        return
+    scanned.identifiers()
+    if announced != (scanned.text(_SOP_CLASS_UID), scanned.text(_SOP_INSTANCE_UID)):
         raise BadFileFormat(
             "The SOP class or instance differs from that of the request", dimse_status=DIMSE_DATA_SET_MISMATCH
         )

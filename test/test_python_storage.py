@@ -425,18 +425,23 @@ def changed(change, level, resource):
                 function('nowhere', *more)
             except orthanc.OrthancException as e:
                 note('custom', e.args[0])
-        try:
-            orthanc.StorageArea.Read(orthanc.StorageArea(), uuid, orthanc.ContentType.DICOM)
-        except orthanc.OrthancException as e:
-            note('custom', e.args[0])
+        area, kind = orthanc.StorageArea(), orthanc.ContentType.DICOM
+        for function, *arguments in (
+            (area.Create, uuid, b'', 0, kind), (area.Read, uuid, kind), (area.Remove, uuid, kind),
+            (area.ReconstructMainDicomTags, orthanc.ResourceType.STUDY),
+        ):
+            try:
+                function(*arguments)
+            except orthanc.OrthancException as e:
+                note('custom', e.args[0])
 
 orthanc.RegisterOnChangeCallback(changed)
 """,
             **_NO_CACHE,
         )
         stored = await self.client.store(dicom_object())
-        await self.until(lambda: len(self.calls("custom")) == 4)
-        self.assertEqual(self.calls("custom"), [[True, "y"], [17], [17], [2]])
+        await self.until(lambda: len(self.calls("custom")) == 7)
+        self.assertEqual(self.calls("custom"), [[True, "y"], [17], [17], [2], [2], [2], [2]])
         self.assertEqual((await self.file(stored["ID"])).body, dicom_object())
         await self.client.ask("DELETE", f"/instances/{stored['ID']}")
         self.assertEqual(self.kept(), [])
