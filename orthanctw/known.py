@@ -52,6 +52,8 @@ class Known(Generic[T]):
         self._known: dict[str, T] = dict(configured) if kept is None else {}
         self._strange: dict[str, Any] = {}
         self._lock = DeferredLock()
+        #: Called after a change.
+        self.changed: Callable[[], None] = lambda: None
 
     async def load(self) -> None:
         """Read what the index keeps."""
@@ -112,5 +114,6 @@ class Known(Generic[T]):
                 stored = {**self._strange, **{key: self._kept.write(other) for key, other in known.items()}}
                 await self._index.set_global_property(self._kept.number, orjson.dumps(stored).decode("utf-8"))
             self._known = known
+            self.changed()
         finally:
             self._lock.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -133,6 +134,8 @@ class PythonParts:
             telling = ChangeTelling(self)
             parts.events.subscribe(telling)
             parts.events.subscribe_to_jobs(telling)
+            parts.peers.changed = partial(self.tell, _UPDATED_PEERS)
+            parts.modalities.changed = partial(self.tell, _UPDATED_MODALITIES)
             parts.events.subscribe_to_jobs(self.dicom.commitment)
             parts.http_filters.append(PythonHttpFilter(self.host))
             parts.events.subscribe(self._stored)

@@ -307,6 +307,16 @@ class LookupTests(SystemCase):
         one, two, none = (["one", "http://localhost:1/", None], ["two", "http://localhost:2/", "5"], [None] * 3)
         self.assertEqual(self.noted(), [[[none, one, two, none], None], [[none, one, none], None]])
 
+    async def test_told(self) -> None:
+        """Scripts are told when peers and modalities change."""
+        await self.start_scripts("orthanc.RegisterOnChangeCallback(lambda *change: note(*change))")
+        for path, value in (("peers", ["http://localhost:1/"]), ("modalities", ["A", "localhost", 104])):
+            await self.client.ask("PUT", f"/{path}/one", json.dumps(value).encode())
+            await self.client.ask("DELETE", f"/{path}/one")
+        await self.stop()
+        told = [[14, 4, ""]] * 2 + [[15, 4, ""]] * 2
+        self.assertEqual(self.noted(), [[10, 4, ""], *told, [11, 4, ""]])
+
     async def test_not_available(self) -> None:
         """Objects that nothing makes: they can be named, and say why they do nothing."""
         answers = await self.tried(
