@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from orthanctw.errors import OrthancError
 from orthanctw.lua.conversion import ConversionError, Converter
 from orthanctw.lua.programs import Program
-from orthanctw.lua.values import LuaOptions, LuaServices, ScriptRequest
+from orthanctw.lua.values import LuaOptions, LuaServices, ScriptRequest, forget_frames
 from orthanctw.lua.worker import LuaWorker
 
 log = Logger(namespace="orthanctw.lua")
@@ -84,19 +85,10 @@ class Functions:
         title = name.decode()
         try:
             result = self._functions[title](*arguments)
-        except (ScriptMistake, ConversionError) as e:
-            return False, str(e).encode("utf-8", "replace")
-        except (OrthancError, _WrongArguments) as e:
-            log.error("Lua: {function}(): {reason}", function=title, reason=str(e))
-            result = None
-        except TypeError:
-            log.error("Lua: {function}(): wrong number of arguments", function=title)
-            result = None
-        except MemoryError:
-            return False, b"not enough memory"
-        except Exception:  # noqa: BLE001 - an exception in Lua would show the host to scripts
-            log.failure("Lua: {function}() has failed", function=title)
-            result = None
+        except Exception as e:  # noqa: BLE001 - an exception in Lua would show the host to scripts
+            mistake = _told(title, e)
+            forget_frames(e)
+            return (True, None) if mistake is None else (False, mistake.encode("utf-8", "replace"))
         return (True, *result) if isinstance(result, tuple) else (True, result)
 
     def _wait(self, what: str, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
@@ -265,6 +257,23 @@ class Functions:
         if status < 0:
             return output, None, b"signal", -status
         return output, status == 0 or None, b"exit", status
+
+
+def _told(function: str, error: Exception) -> str | None:
+    """What is wrong with the script; None when the log tells why a function has answered nothing."""
+    if isinstance(error, ScriptMistake | ConversionError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OrthancError | _WrongArguments):
+        log.error("Lua: {function}(): {reason}", function=function, reason=str(error))
+    elif isinstance(error, TypeError):
+        log.error("Lua: {function}(): wrong number of arguments", function=function)
+    else:
+        failure = Failure(error)
+        failure.cleanFailure()
+        log.failure("Lua: {function}() has failed", failure, function=function)
+    return None
 
 
 class _WrongArguments(Exception):

@@ -11,6 +11,22 @@ from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Let an error, and those that it comes from, forget the frames that they have gone through.
+
+    Arguments of host functions in there belong to a coroutine of Lua, which may be gone when they are freed later:
+    that would crash the process. Others would be freed by a thread that has to wait for Lua.
+    """
+    known: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is not None and id(current) not in known:
+            known.add(id(current))
+            current.__traceback__ = None
+            waiting += (current.__cause__, current.__context__)
+
+
 class LuaError(OrthancError):
     """A script has failed; `details` is what Lua says of it."""
 

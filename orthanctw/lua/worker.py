@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from orthanctw.errors import OrthancError, ServiceUnavailable
+from orthanctw.lua.values import forget_frames
 
 log = Logger(namespace="orthanctw.lua")
 #: Makes further values of an event of those that it has, in the reactor's thread; None drops the event.
@@ -194,7 +195,11 @@ class LuaWorker:
         if not future.done():
             frame.is_killed = frame.is_killed or self._aborts or frame.deadline is not None
             raise FutureTimeout
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            # What it raises knows this frame.
+            del future
 
     def _wake(self, future: Future[Any]) -> None:
         with self._condition:
@@ -226,6 +231,7 @@ class LuaWorker:
             result = Failure()
             # What the frames hold is Lua's, which only this thread may touch.
             result.cleanFailure()
+            forget_frames(result.value)
         finally:
             self._depth -= 1
         if isinstance(item, Task):
