@@ -135,6 +135,18 @@ class ReloadTests(ProcessCase):
         server.stop()
         self.assertEqual(self.noted(server), [[1, 10], [1, 11], [3, 10], [3, 11]])
 
+    def test_hasty(self) -> None:
+        """A script that has become another one of the same size in the same moment."""
+        server = self.server("VERSION = 1" + _VERSION)
+        (server.folder / "beside.py").write_text("value = 10")
+        server.start()
+        script = server.folder / "script.py"
+        times = script.stat()
+        self.write(server, "VERSION = 2" + _VERSION)
+        os.utime(script, ns=(times.st_atime_ns, times.st_mtime_ns))
+        self.reload(server, "have been loaded again")
+        self.check_version(server, b"12", "Version 2")
+
     def test_while_loading(self) -> None:
         """Those before answer until the others are ready."""
         server = self.server("VERSION = 1" + _VERSION)

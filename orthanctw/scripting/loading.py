@@ -9,7 +9,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from types import FrameType, ModuleType
+from importlib.machinery import SourceFileLoader
+from types import CodeType, FrameType, ModuleType
 from typing import Final
 
 from twisted.logger import Logger
@@ -18,6 +19,15 @@ from orthanctw.errors import ConfigurationError
 
 log = Logger(namespace="orthanctw.plugins")
 _MODULE: Final = "orthanc"
+
+
+class _Source(SourceFileLoader):
+    """Reads a script itself: a cached file of bytecode can be that of another text of the same second and size."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 class Scripts:
@@ -116,7 +126,7 @@ class Scripts:
         name = os.path.splitext(os.path.basename(path))[0]
         if name in sys.modules:
             raise ConfigurationError([f"PythonScript: {path}: there is another module of this name; rename the file"])
-        spec = importlib.util.spec_from_file_location(name, path)
+        spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, path))
         if spec is None or spec.loader is None or not os.path.isfile(path):
             raise ConfigurationError([f"PythonScript: no such file: {path}"])
         loaded = importlib.util.module_from_spec(spec)
