@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.task import LoopingCall
 
 from orthanctw.httpclient import HttpFailure, HttpRequest
-from orthanctw.lua import LuaEngine, LuaOptions, LuaServices, ScriptRequest
+from orthanctw.interfaces import ScriptRequest
+from orthanctw.lua import LuaEngine, LuaOptions, LuaServices
 from orthanctw.lua_events import EventValues, LuaTelling
 from orthanctw.lua_hooks import LuaFindFilter, LuaHttpFilter, LuaStoreFilter
 from orthanctw.lua_ingest import LuaIngestFilter
@@ -116,19 +117,7 @@ class LuaParts:
         )
 
     async def _http(self, request: ScriptRequest) -> bytes:
-        answer = await self._parts.http.request(
-            HttpRequest(
-                method=request.method,
-                url=request.uri,
-                headers=request.headers,
-                body=request.body,
-                username=request.username,
-                password=request.password,
-                timeout=request.timeout or None,
-                maximum=self._memory,
-                is_repeatable=request.method in ("GET", "PUT", "DELETE"),
-            )
-        )
+        answer = await self._parts.http.request(HttpRequest.of_script(request, self._memory))
         if not answer.is_success:
             raise HttpFailure(f"{request.method} is answered with {answer.status} {answer.reason}")
         return answer.body

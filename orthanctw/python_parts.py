@@ -13,7 +13,7 @@ from zope.interface import implementer
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError
 from orthanctw.httpclient import HttpRequest
-from orthanctw.interfaces import IChangeListener, IJobListener
+from orthanctw.interfaces import IChangeListener, IJobListener, ScriptRequest
 from orthanctw.model import Change, ChangeType, JobEvent, JobEventType, Origin, OriginKind
 from orthanctw.python_hooks.cstore import PythonStoreFilter
 from orthanctw.python_hooks.facts import server_facts
@@ -33,7 +33,6 @@ from orthanctw.scripting import (
     Registry,
     ScriptingOptions,
     ScriptingServices,
-    ScriptRequest,
     Scripts,
     build_module,
 )
@@ -259,18 +258,7 @@ class PythonParts:
         )
 
     async def _http(self, request: ScriptRequest) -> bytes:
-        answer = await self._parts.http.request(
-            HttpRequest(
-                method=request.method,
-                url=request.uri,
-                headers=request.headers,
-                body=request.body,
-                username=request.username,
-                password=request.password,
-                maximum=_MAXIMUM,
-                is_repeatable=request.method in ("GET", "PUT", "DELETE"),
-            )
-        )
+        answer = await self._parts.http.request(HttpRequest.of_script(request, _MAXIMUM))
         if not answer.is_success:
             code = _HTTP_CODES.get(answer.status, ErrorCode.NETWORK_PROTOCOL)
             raise OrthancError(f"{request.method} is answered with {answer.status} {answer.reason}", code=code)

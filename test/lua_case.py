@@ -11,7 +11,8 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from orthanctw.errors import UnknownResource
-from orthanctw.lua import LuaEngine, LuaError, LuaOptions, LuaServices, ScriptRequest
+from orthanctw.interfaces import ScriptRequest
+from orthanctw.lua import LuaEngine, LuaError, LuaOptions, LuaServices
 from orthanctw.metrics import Metrics
 
 MEGABYTE = 1024 * 1024

@@ -12,7 +12,7 @@ import orjson
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError
-from orthanctw.interfaces import IReader
+from orthanctw.interfaces import IReader, ScriptRequest
 
 _MEGABYTE: Final = 1 << 20
 
@@ -109,6 +109,21 @@ class HttpRequest:
     timeout: float | None = None
     maximum: int = 16 * _MEGABYTE
     is_repeatable: bool = True
+
+    @classmethod
+    def of_script(cls, asked: ScriptRequest, maximum: int) -> HttpRequest:
+        """What a script asks for."""
+        return cls(
+            method=asked.method,
+            url=asked.uri,
+            headers=asked.headers,
+            body=asked.body,
+            username=asked.username,
+            password=asked.password,
+            timeout=asked.timeout or None,
+            maximum=maximum,
+            is_repeatable=asked.method in ("GET", "PUT", "DELETE"),
+        )
 
 
 @attrs.frozen

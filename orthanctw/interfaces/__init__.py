@@ -14,6 +14,7 @@ from orthanctw.interfaces.hooks import (
     IReceivedHook,
     IStoreFilter,
     Received,
+    ScriptRequest,
 )
 from orthanctw.interfaces.index import IIndex
 from orthanctw.interfaces.services import IChangeListener, IDicomScu, IJobListener, ITranscoder
@@ -38,4 +39,5 @@ __all__ = [
     "IStoreFilter",
     "ITranscoder",
     "Received",
+    "ScriptRequest",
 ]

@@ -125,3 +125,21 @@ class IStoreFilter(Interface):
 
     async def sends(tags: Mapping[str, object], host: str, aet: str) -> bool:
         """False leaves the object out, and it counts as sent."""
+
+
+@attrs.frozen(kw_only=True)
+class ScriptRequest:
+    """What a script asks of the REST API of this server, or of another one by HTTP.
+
+    With `is_builtin` the request goes past what scripts have put in place of a route. No `timeout` (s) means the usual
+    one.
+    """
+
+    method: str
+    uri: str
+    body: bytes = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    is_builtin: bool = False
+    username: str = ""
+    password: str = attrs.field(default="", repr=False)
+    timeout: int = 0

@@ -15,9 +15,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from orthanctw.errors import OrthancError
+from orthanctw.interfaces import ScriptRequest
 from orthanctw.lua.conversion import ConversionError, Converter
 from orthanctw.lua.programs import Program
-from orthanctw.lua.values import LuaOptions, LuaServices, ScriptRequest, forget_frames
+from orthanctw.lua.values import LuaOptions, LuaServices, forget_frames
 from orthanctw.lua.worker import LuaWorker
 
 log = Logger(namespace="orthanctw.lua")

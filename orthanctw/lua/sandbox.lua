@@ -9,12 +9,15 @@ local tick, is_killed, limit_on, limit_off, call_host, find_plain, pattern_sourc
 
 -- The hook is called after so many instructions.
 local COUNT = 1000
+-- Seconds of processor time between two looks of the host at what else there is to do.
+local PERIOD = 0.0005
 local KILLED = "the time limit is exceeded"
 -- Tables that are longer are sorted by a function, which the hook can interrupt.
 local LONG = 1000
 -- Calls among which the script is looked for that has caused an error.
 local DEEP = 200
 local G = _G
+local clock = os.clock
 local error, type, select, tostring, rawget, rawlen = error, type, select, tostring, rawget, rawlen
 local pairs, next, pcall, xpcall, load = pairs, next, pcall, xpcall, load
 local getmetatable, setmetatable, rawset = debug.getmetatable, setmetatable, rawset
@@ -61,7 +64,13 @@ local function handle(message) return located(message, running(), 2) end
 
 -- Running
 
+-- The host looks up often enough, and no more: each time it competes with its other threads.
+local next_tick = 0
+
 local function hook()
+  local now = clock()
+  if now < next_tick and now > next_tick - PERIOD then return end
+  next_tick = now + PERIOD
   if tick() then error(KILLED, 0) end
 end
 

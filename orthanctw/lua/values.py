@@ -9,6 +9,7 @@ import attrs
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError
+from orthanctw.interfaces import ScriptRequest
 
 
 def forget_frames(error: BaseException | None) -> None:
@@ -55,20 +56,6 @@ class LuaOptions:
     def is_used(self) -> bool:
         """Whether there is any Lua at all."""
         return bool(self.scripts) or self.executes
-
-
-@attrs.frozen(kw_only=True)
-class ScriptRequest:
-    """A request to the REST API of this server, or to another one by HTTP; no `timeout` means the usual one."""
-
-    method: str
-    uri: str
-    body: bytes = b""
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-    is_builtin: bool = False
-    username: str = ""
-    password: str = attrs.field(default="", repr=False)
-    timeout: int = 0
 
 
 @attrs.frozen(kw_only=True)

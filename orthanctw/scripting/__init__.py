@@ -4,7 +4,7 @@ Everything that a script does happens on threads of its own, never on the reacto
 """
 
 from orthanctw.scripting.exchange import Exchange
-from orthanctw.scripting.host import Host, ScriptingOptions, ScriptingServices, ScriptRequest
+from orthanctw.scripting.host import Host, ScriptingOptions, ScriptingServices
 from orthanctw.scripting.loading import Scripts
 from orthanctw.scripting.module import build_module
 from orthanctw.scripting.registry import Kind, Registration, Registry, Route
@@ -16,7 +16,6 @@ __all__ = [
     "Registration",
     "Registry",
     "Route",
-    "ScriptRequest",
     "ScriptingOptions",
     "ScriptingServices",
     "Scripts",

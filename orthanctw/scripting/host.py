@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import OrthancError, ServiceUnavailable
-from orthanctw.interfaces import IIndex
+from orthanctw.interfaces import IIndex, ScriptRequest
 from orthanctw.metrics import Metrics
 from orthanctw.scripting.exposure import OrthancException, check_process, failure
 from orthanctw.scripting.facts import ServerFacts
@@ -37,19 +37,6 @@ class ScriptingOptions:
     answer: float = 30
     is_verbose: bool = False
     shows_memory: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class ScriptRequest:
-    """A request to the REST API of this server (`is_builtin`: past what scripts have put in its place), or by HTTP."""
-
-    method: str
-    uri: str
-    body: bytes = b""
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-    is_builtin: bool = False
-    username: str = ""
-    password: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen(kw_only=True)

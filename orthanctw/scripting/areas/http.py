@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from orthanctw.interfaces import ScriptRequest
 from orthanctw.scripting.exposure import Data, exposed
-from orthanctw.scripting.host import Host, ScriptRequest
+from orthanctw.scripting.host import Host
 
 
 class HttpArea:

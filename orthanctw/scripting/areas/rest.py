@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from orthanctw.error_codes import ErrorCode
+from orthanctw.interfaces import ScriptRequest
 from orthanctw.scripting.exposure import Data, exposed, failure
-from orthanctw.scripting.host import Host, ScriptRequest
+from orthanctw.scripting.host import Host
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
