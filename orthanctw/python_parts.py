@@ -6,7 +6,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -120,6 +120,7 @@ class PythonParts:
         self._changes = SerialWorker(reactor, "python-changes")
         self._stored = StoredTelling(self.host, reactor, parts.index, parts.storage, parts.names)
         self._is_running = self._has_ended = False
+        self._loading: Deferred[None] | None = None
         self._reloading = DeferredLock()
         self._memory = MemoryDisplay(reactor)
         self._ports: Collection[int] = ()
@@ -177,7 +178,18 @@ class PythonParts:
         self._is_running = True
 
     async def _load(self) -> None:
-        await self.host.threads.call(self._scripts.load, build_module(self.host))
+        self._loading = self.host.threads.call(self._scripts.load, build_module(self.host))
+        try:
+            await self._loading
+        except CancelledError:
+            raise OrthancError("It was stopped while scripts were loaded") from None
+        finally:
+            self._loading = None
+
+    def give_up(self) -> None:
+        """A start that waits for scripts to be loaded fails."""
+        if self._loading is not None:
+            self._loading.cancel()
 
     def started(self, ports: Collection[int]) -> None:
         """The server is there for everybody, on these ports."""

@@ -76,6 +76,7 @@ class OrthancService(MultiService):
         self.log_file = LogFile(options)
         self.observer = LineObserver(self.log_file, self.levels)
         self.server: Server | None = None
+        self._begun: Server | None = None
         self.failed = False
         self._starting: Deferred[None] = succeed(None)
         self._stopping: Deferred[None] | None = None
@@ -104,10 +105,13 @@ class OrthancService(MultiService):
                 self._reset,
                 goes_on=self._goes_on,
             )
+            self._begun = server
             await server.start()
         except Exception:  # noqa: BLE001 - whatever it is, the process must end with an error
             self._start_failed(Failure())
             return
+        finally:
+            self._begun = None
         self.server = server
         self._goes_on = True
         # What lives now lives as long as the process: the collector need not look at it again and again.
@@ -135,6 +139,8 @@ class OrthancService(MultiService):
 
     async def _stop(self) -> None:
         deadline = self._reactor.seconds() + self._settings.orthanctw.shutdown_timeout
+        if self._begun is not None:
+            self._begun.python.give_up()
         await self._starting
         server, self.server = self.server, None
         if server is not None:

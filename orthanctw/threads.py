@@ -92,7 +92,7 @@ class Call(Generic[_T]):
         """Do the work and keep its result or failure."""
         try:
             self.outcome = self.function(*self.args, **self.kwargs)
-        except Exception:  # noqa: BLE001 - it travels to the caller, who is in another thread
+        except BaseException:  # noqa: BLE001 - it travels to the caller, who would wait for ever
             self.outcome = Failure()
 
     def fire(self) -> None:

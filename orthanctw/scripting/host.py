@@ -136,14 +136,14 @@ class Host:
             return function(*arguments, **keywords)
         except OrthancError:
             raise
-        except Exception as error:  # noqa: BLE001 - it is foreign code
+        except BaseException as error:  # noqa: BLE001 - it is foreign code, which may call sys.exit
             log.failure("Error in the Python {kind} callback", kind=kind)
             self.metrics.add("orthanctw_python_errors_total")
             raise self._seen_as(error) from None
         finally:
             self._durations.observe(time.monotonic() - started, kind)
 
-    def _seen_as(self, error: Exception) -> OrthancError:
+    def _seen_as(self, error: BaseException) -> OrthancError:
         """What clients see of an exception: nothing, unless it has an error code that scripts have added."""
         match error.args if isinstance(error, OrthancException) else ():
             case (int(number), *texts) if number in self.registry.codes:

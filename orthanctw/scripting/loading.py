@@ -133,7 +133,7 @@ class Scripts:
         sys.modules[name] = loaded
         try:
             spec.loader.exec_module(loaded)
-        except (Exception, SystemExit) as e:  # noqa: BLE001 - it is foreign code
+        except BaseException as e:  # noqa: BLE001 - it is foreign code
             del sys.modules[name]
             log.failure("The Python script {path} cannot be loaded", path=path)
             raise ConfigurationError([f"PythonScript: {_place_of(e, path)}: {type(e).__name__}: {e}"]) from None
