@@ -82,6 +82,8 @@ _LEAST: Final = 1.0
 class PythonParts:
     """The scripts of a server; nothing when there are none."""
 
+    _loading: Deferred[None] | None = None
+
     def __init__(self, parts: Parts, reactor: Any) -> None:
         self._parts = parts
         self._reactor = reactor
@@ -120,7 +122,6 @@ class PythonParts:
         self._changes = SerialWorker(reactor, "python-changes")
         self._stored = StoredTelling(self.host, reactor, parts.index, parts.storage, parts.names)
         self._is_running = self._has_ended = False
-        self._loading: Deferred[None] | None = None
         self._reloading = DeferredLock()
         self._memory = MemoryDisplay(reactor)
         self._ports: Collection[int] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from test.python_case import PythonCase
 from test.rest_samples import dicom_object
 from test.servers import ORTHANCTW, TWISTD, wait_until
@@ -59,6 +58,33 @@ class ExceptionTests(PythonCase):
         noted = [entry[0] for entry in self.noted()]
         self.assertEqual([noted.count(what) for what in ("received", "stored")], [2, 2])
         self.assertEqual(self.noted()[-1], ["changed", 11])
+
+
+class PatternTests(PythonCase):
+    """Patterns that take ages."""
+
+    async def test_exponential(self) -> None:
+        """A path that cannot be compared with a pattern in time is refused, others are answered."""
+        await self.start_scripts(
+            r"""
+            def answer(output, uri, **request):
+                output.AnswerBuffer(json.dumps(request['groups']), 'application/json')
+            orthanc.RegisterRestCallback('/(a|a)+(.*)=(.*)=(.*)=b', answer)
+            orthanc.RegisterRestCallback('/number/([[:digit:]]+)(x)?', answer)
+            def other(output, uri, **request):
+                output.AnswerBuffer(orthanc.RestApiGetAfterPlugins('/' + 'a=' * 3000), 'text/plain')
+            orthanc.RegisterRestCallback('/other', other)
+            """
+        )
+        slow = "/" + "a=" * 3000
+        answer = await self.client.get(slow)
+        self.assertEqual((answer.status, answer.json()["OrthancStatus"]), (400, 8))
+        self.assertEqual((await self.client.ask("OPTIONS", slow)).status, 400)
+        self.assertEqual((await self.client.get("/other")).status, 500)
+        self.flushLoggedErrors()
+        self.assertEqual(await self.client.json("/aa==c=b"), ["a", "", "", "c"])
+        self.assertEqual(await self.client.json("/number/12"), ["12", ""])
+        self.assertEqual((await self.client.get("/number/x")).status, 404)
 
 
 class LoadingTests(ProcessCase):

@@ -21,11 +21,11 @@ class Extensions:
         self._host = host
 
     def find(self, path: str) -> Handler | None:
-        """What answers calls of a path; the first that was registered wins."""
+        """What answers calls of a path; the first that was registered wins. BadRequest."""
         for route in self._host.registry.routes:
-            match = route.pattern.fullmatch(path)
-            if match is not None:
-                return partial(self._answer, route, match.groups(""))
+            groups = route.groups_of(path)
+            if groups is not None:
+                return partial(self._answer, route, groups)
         return None
 
     async def _answer(self, route: Route, groups: tuple[str, ...], call: Call) -> Reply | None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from twisted.logger import Logger
 
 from orthanctw.error_codes import ForeignCode
+from orthanctw.errors import BadRequest
 from orthanctw.scripting.presentation import Presentation
+
+if TYPE_CHECKING:
+    import regex
+
+log = Logger(namespace="orthanctw.plugins")
+#: Seconds of the processor in which a path is compared with a pattern: this happens on the reactor, and clients choose
+#: paths. There are patterns for which a path of 40 characters would take hours.
+_PATIENCE: Final = 0.02
 
 
 class Kind(enum.Enum):
@@ -45,8 +54,17 @@ class Registration:
 class Route:
     """A callback for paths that a regular expression matches as a whole."""
 
-    pattern: re.Pattern[str]
+    pattern: regex.Pattern[str]
     registration: Registration
+
+    def groups_of(self, path: str) -> tuple[str, ...] | None:
+        """The groups of a path that matches, else None. BadRequest when that cannot be told in time."""
+        try:
+            match = self.pattern.fullmatch(path, timeout=_PATIENCE)
+        except TimeoutError:
+            log.warn("Paths can take too long to be compared with a pattern: {pattern}", pattern=self.pattern.pattern)
+            raise BadRequest("It takes too long to compare the path with a pattern") from None
+        return None if match is None else match.groups("")
 
 
 class Registry:
@@ -72,9 +90,12 @@ class Registry:
 
     def add_route(self, pattern: str, registration: Registration) -> None:
         """ValueError for a pattern that is no regular expression."""
+        # Not `re`, which cannot be interrupted. Further, this one has Orthanc's names of classes: [[:digit:]].
+        import regex
+
         try:
-            compiled = re.compile(pattern)
-        except re.error as e:
+            compiled = regex.compile(pattern)
+        except regex.error as e:
             raise ValueError(f"Not a regular expression: {pattern}: {e}") from None
         self.routes.append(Route(compiled, registration))
 
