@@ -84,6 +84,9 @@ class LogLevels:
     def shows(self, event: LogEvent) -> bool:
         """Whether an event is written."""
         namespace = event.get("log_namespace") or ""
+        if namespace == "stdout":
+            # What scripts print, which ``twistd`` logs.
+            return True
         rank = _RANKS.get(event.get("log_level"), 0)
         if rank == 1 and not namespace.startswith(_PREFIX):
             # What Twisted tells about itself ("Site starting on 8042") is a detail to our users.

@@ -261,6 +261,33 @@ class BrokenTests(ProcessCase):
         self.check_refused("orthanc.py", "", "a script named orthanc.py would hide the module that it imports: {}")
 
 
+class PrintTests(ProcessCase):
+    """``print`` and ``logging``."""
+
+    def test_shown(self) -> None:
+        """What scripts print is seen with both commands, while they are loaded and later."""
+        text = """
+            import logging, sys, orthanc
+            print('one')
+            logging.warning('two')
+
+            def answer(output, uri, **request):
+                print('three', uri)
+                sys.stderr.write('four\\n')
+                sys.stdout.flush()
+                output.AnswerBuffer('', 'text/plain')
+
+            orthanc.RegisterRestCallback('/say', answer)
+        """
+        for command in (TWISTD, ORTHANCTW):
+            server = self.server("if True:" + text, command)
+            server.start()
+            server.request("GET", "/say")
+            server.stop()
+            for line in ("one", "WARNING:root:two", "three /say", "four"):
+                self.assertRegex(server.printed(), rf"(?m)(^|\) ){line}$")
+
+
 class WrongAnswerTests(PythonCase, QueryCase):
     """Answers of the wrong type, and callbacks that raise."""
 
