@@ -182,13 +182,14 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, folder: str) -> 
 class Connection:
     """A persistent HTTP connection that costs the client next to nothing."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, timeout: float = 60) -> None:
         self._port = port
+        self._timeout = timeout
         self._socket: socket.socket | None = None
 
     def _connect(self) -> socket.socket:
         if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self._port), 60)
+            self._socket = socket.create_connection(("127.0.0.1", self._port), self._timeout)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._socket
 

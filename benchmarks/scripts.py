@@ -9,6 +9,7 @@ same server without scripts. A sender that has not ended after the given time is
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import time
@@ -21,6 +22,8 @@ from benchmarks.common import Connection, ObjectSource, Server, median, running,
 from benchmarks.cstore import STORESCU, write_objects
 from benchmarks.ingest import SIZES
 
+#: Seconds after which an answer is not waited for any more.
+_PATIENCE: Final = 5.0
 ECHOSCU: Final = "/usr/bin/echoscu"
 SLEEPS: Final = {
     "os.execute": "function OnStoredInstance() os.execute('sleep 60') end\n",
@@ -43,17 +46,21 @@ class Felt:
     sending: float
     echoes: list[float]
     answers: list[float]
-    stored: int
+    stored: str
 
     def row(self) -> list[str]:
         echo = f"{median(self.echoes):.0f} ms" if self.echoes else "none"
         answer = f"{median(self.answers):.1f} ms" if self.answers else "none"
-        return [f"{self.sending:.2f} s", str(self.stored), echo, answer]
+        return [f"{self.sending:.2f} s", self.stored, echo, answer]
 
 
-def stored(server: Server) -> int:
-    _, body = Connection(server.port).request("GET", "/statistics")
-    return int(json.loads(body)["CountInstances"])
+def stored(server: Server) -> str:
+    """How many objects there are, if the server tells it."""
+    try:
+        _, body = Connection(server.port, _PATIENCE).request("GET", "/statistics")
+    except TimeoutError:
+        return "no answer"
+    return str(json.loads(body)["CountInstances"])
 
 
 def measure(server: Server, folder: Path, limit: float) -> Felt:
@@ -68,12 +75,13 @@ def measure(server: Server, folder: Path, limit: float) -> Felt:
         before = time.perf_counter()
         if subprocess.run(echo, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0:
             echoes.append((time.perf_counter() - before) * 1000)
-        connection = Connection(server.port)
+        connection = Connection(server.port, _PATIENCE)
         before = time.perf_counter()
-        status, _ = connection.request("GET", "/system")
-        if status != 200:
-            raise SystemExit(f"/system is answered with {status}")
-        answers.append((time.perf_counter() - before) * 1000)
+        with contextlib.suppress(TimeoutError):
+            status, _ = connection.request("GET", "/system")
+            if status != 200:
+                raise SystemExit(f"/system is answered with {status}")
+            answers.append((time.perf_counter() - before) * 1000)
         connection.close()
         time.sleep(0.05)
     if sender.poll() is None:
