@@ -234,6 +234,8 @@ class ServerTests(RestScriptCase):
                 (orthanc.RestApiPutAfterPlugins, '/modalities/b', memoryview(b'["A", "h", 104]')),
                 (orthanc.RestApiDeleteAfterPlugins, '/modalities/b'), (orthanc.RestApiGet, '/own'),
                 (orthanc.RestApiGetAfterPlugins, '/own'), (orthanc.RestApiGet, '/own'),
+                (orthanc.RestApiGet, '//system'), (orthanc.RestApiGetAfterPlugins, '/instances//x'),
+                (orthanc.RestApiGet, '/instances/?a=//'),
             ):
                 try:
                     answer = function(*arguments)
@@ -245,7 +247,7 @@ class ServerTests(RestScriptCase):
         )
         self.assertEqual(
             [value for (value,) in self.noted()],
-            [17, 17, 8, 15, "", None, 7, 12, 12, 17, "[]", "", None, 17, "own", 17],
+            [17, 17, 8, 15, "", None, 7, 12, 12, 17, "[]", "", None, 17, "own", 17, 12, 12, "[]"],
         )
 
     async def test_processes(self) -> None:

@@ -55,6 +55,8 @@ class ScriptDispatcher:
             Ask the routes of the server even where scripts have put something in their place.
         """
         path, _, query = uri.partition("?")
+        if "//" in path:
+            raise OrthancError("An empty part of a path", code=ErrorCode.URI_SYNTAX)
         arguments = dict(parse_qsl(query, keep_blank_values=True, errors="replace")) if method == "GET" else {}
         call = Call(
             method=method,
