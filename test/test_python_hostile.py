@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orthanctw.python_hooks.answers import described
 from test.python_case import PythonCase
 from test.rest_samples import dicom_object
 from test.servers import ORTHANCTW, TWISTD, wait_until
@@ -58,6 +59,28 @@ class ExceptionTests(PythonCase):
         noted = [entry[0] for entry in self.noted()]
         self.assertEqual([noted.count(what) for what in ("received", "stored")], [2, 2])
         self.assertEqual(self.noted()[-1], ["changed", 11])
+
+
+class AnswerTests(PythonCase):
+    """Answers that are none."""
+
+    async def test_unknown_action(self) -> None:
+        """A number that is no action is an error of the script, whatever comes with it."""
+        await self.start_scripts(
+            """
+            orthanc.RegisterReceivedInstanceCallback(lambda dicom, origin: (99, dicom))
+            """
+        )
+        self.assertEqual((await self.client.post("/instances", dicom_object())).status, 500)
+
+    def test_described(self) -> None:
+        """The text of a foreign answer is not asked for: that may take any time, on the reactor."""
+
+        class Slow:
+            def __repr__(self) -> str:
+                raise AssertionError("Nobody may ask for it")
+
+        self.assertEqual([described(answer) for answer in (Slow(), -1, 2**70, None)], ["Slow", "-1", "int", "NoneType"])
 
 
 class PatternTests(PythonCase):

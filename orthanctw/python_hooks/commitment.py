@@ -14,6 +14,7 @@ from orthanctw.errors import OrthancError, ServiceUnavailable
 from orthanctw.interfaces import IJobListener
 from orthanctw.jobs.kinds.commitment import Requester
 from orthanctw.model import JobEvent, JobEventType
+from orthanctw.python_hooks.answers import described
 from orthanctw.remote import FailureReason, Reference
 from orthanctw.scripting import Host, Kind
 from orthanctw.scripting.connection import DicomConnection
@@ -54,7 +55,7 @@ class Lookups:
             return FailureReason.PROCESSING_FAILURE
         if isinstance(answer, int) and 0 <= answer < len(_REASONS):
             return _REASONS[answer]
-        log.error("A script must answer a reason of storage commitment, not {answer}", answer=repr(answer)[:100])
+        log.error("A script must answer a reason of storage commitment, not {answer}", answer=described(answer))
         return FailureReason.PROCESSING_FAILURE
 
 

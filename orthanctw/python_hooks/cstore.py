@@ -10,6 +10,7 @@ from zope.interface import implementer
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import DIMSE_OUT_OF_RESOURCES, OrthancError
 from orthanctw.interfaces import IIngestFilter, Received
+from orthanctw.python_hooks.answers import described
 from orthanctw.scripting import Host, Kind
 from orthanctw.scripting.instances import DicomInstance
 
@@ -53,7 +54,7 @@ class PythonStoreFilter:
 def _status(answer: object) -> int:
     if isinstance(answer, int) and 0 <= answer <= 0xFFFF:
         return int(answer)
-    log.error("A filter of C-STORE must answer 0 to 65535, not {answer}", answer=repr(answer)[:100])
+    log.error("A filter of C-STORE must answer 0 to 65535, not {answer}", answer=described(answer))
     raise OrthancError(
         "A script has answered no DIMSE status", code=ErrorCode.PLUGIN, dimse_status=DIMSE_OUT_OF_RESOURCES
     )

@@ -19,6 +19,7 @@ from orthanctw.dicom.scuqueries import (
 )
 from orthanctw.error_codes import ErrorCode
 from orthanctw.errors import BadRequest, OrthancError, ServiceUnavailable
+from orthanctw.python_hooks.answers import described
 from orthanctw.python_hooks.busy import Busy
 from orthanctw.querying import LEVELS, text_of
 from orthanctw.scripting import Host, Kind, Registration
@@ -69,7 +70,7 @@ class ScriptMove:
             self._connection.end()
         size = await self._ask(lambda: self._callbacks[1](self._driver))
         if not isinstance(size, int) or size < 0:
-            log.error("A script must tell the number of sub-operations of a C-MOVE, not {size}", size=repr(size))
+            log.error("A script must tell the number of sub-operations of a C-MOVE, not {size}", size=described(size))
             raise OrthancError("A script has told no number of sub-operations", code=ErrorCode.PLUGIN)
         self.size = size
 

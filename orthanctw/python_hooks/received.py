@@ -16,7 +16,7 @@ from orthanctw.scripting.instances import origin_number
 
 log = Logger(namespace="orthanctw.plugins")
 #: Numbers of ``ReceivedInstanceAction``.
-_KEEP_AS_IS, _DISCARD = 1, 3
+_KEEP_AS_IS, _MODIFY, _DISCARD = 1, 2, 3
 _KIND: Final = "received instance"
 
 
@@ -49,15 +49,15 @@ class PythonReceived:
 
 
 def _result(answer: object, content: bytes) -> bytes | None:
-    """What a callback has made of an object. OrthancError when it changes it into no bytes."""
-    if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], int):
+    """What a callback has made of an object. OrthancError when it changes it into no bytes, or by an unknown action."""
+    action, data = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
+    if not isinstance(action, int):
         log.error("The Python callback for received instances has answered no action; the object stays as it is")
         return content
-    action, data = answer
     if action == _KEEP_AS_IS:
         return content
     if action == _DISCARD:
         return None
-    if not isinstance(data, bytes) or not data:
-        raise OrthancError("A script has changed an object into nothing", code=ErrorCode.PLUGIN)
+    if action != _MODIFY or not isinstance(data, bytes) or not data:
+        raise OrthancError("A script has changed an object into nothing, or in an unknown way", code=ErrorCode.PLUGIN)
     return data
