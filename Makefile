@@ -40,6 +40,7 @@ bench: $(VENV)/.installed debian
 	$(BIN)/python -m benchmarks.takeover
 	$(BIN)/python -m benchmarks.pixels
 	$(BIN)/python -m benchmarks.archives
+	$(BIN)/python -m benchmarks.scripts
 
 clean:
 	rm -rf $(VENV) build *.egg-info _trial_temp*

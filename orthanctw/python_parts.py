@@ -262,6 +262,12 @@ class PythonParts:
         """How scripts present themselves; None when there are none."""
         return self.host.registry.presentation if self.is_used else None
 
+    @property
+    def storage_script(self) -> str | None:
+        """The script that keeps files in place of the storage directory; None when there is none."""
+        registration = self.host.registry.one(Kind.STORAGE_AREA)
+        return None if registration is None else registration.script
+
     async def _rest(self, request: ScriptRequest) -> bytes:
         dispatcher = ScriptDispatcher(
             self._parts.api, Origin(kind=OriginKind.PLUGINS), _MAXIMUM, successes=range(200, 301)

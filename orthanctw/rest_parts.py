@@ -70,6 +70,17 @@ def _statement(parts: Parts) -> Deferred[str]:
     return parts.storage_pool.call(conformance_of(parts).statement)
 
 
+def _system_routes(parts: Parts, settings: Settings) -> SystemRoutes:
+    identifier = settings.server_identifier(mac_addresses())
+    system = system_information(settings, parts.main_tags, parts.names, identifier)
+    return SystemRoutes(
+        parts.index,
+        # Scripts are loaded later.
+        lambda: {**system, "StorageAreaPlugin": parts.python.storage_script},
+        lambda: parts.api.routes,
+    )
+
+
 def build_api(
     parts: Parts, reactor: Any, levels: LogLevels, shut_down: Callable[[], None], reset: Callable[[], None]
 ) -> RestApi:
@@ -77,11 +88,9 @@ def build_api(
     settings, names = parts.settings, parts.names
     serialiser = ResourceSerialiser(parts.dictionary, names.metadata_name, parts.catalog.patient_tags)
     encoder = JsonEncoder(parts.encoder_pool)
-    identifier = settings.server_identifier(mac_addresses())
-    system = system_information(settings, parts.main_tags, names, identifier)
     submission = Submission(parts.jobs)
     owners: list[object] = [
-        SystemRoutes(parts.index, lambda: system, lambda: parts.api.routes),
+        _system_routes(parts, settings),
         UploadRoutes(parts.uploads),
         BrowsingRoutes(parts.catalog, parts.removal, serialiser, encoder),
         *_content_routes(parts),

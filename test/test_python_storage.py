@@ -211,11 +211,13 @@ class ConsumerTests(StorageCase):
         self.assertLess(stored, size)
 
     async def test_example(self) -> None:
-        """That of the documentation, also after a restart."""
+        """That of the documentation, also after a restart; ``/system`` names the script."""
+        self.assertIsNone((await self.client.json("/system"))["StorageAreaPlugin"])
         folder = self.scripts / "example"
         folder.mkdir()
         script = example("Storage area").replace("/var/lib/orthanctw-scripted", str(folder))
         await self.start_scripts(script)
+        self.assertEqual((await self.client.json("/system"))["StorageAreaPlugin"], "script0.py")
         data = dicom_object(**pixels(16, 16))
         stored = await self.client.store(data)
         self.assertEqual([path.read_bytes() for path in folder.iterdir()], [data])
