@@ -212,6 +212,7 @@ def _network_routes(parts: Parts, submission: Submission, encoder: JsonEncoder) 
             parts.exports,
             parts.index,
             parts.dictionary,
+            parts.store_filters,
             checks_find=options.dicom_echo_checks_find,
             default_encoding=parts.default_encoding,
         ),

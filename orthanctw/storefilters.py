@@ -1,8 +1,8 @@
-"""Who decides whether stored objects go out by C-STORE (level 4)."""
+"""Who decides whether objects go out by C-STORE (level 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from orthanctw.dicom.jsonforms import TagFormat
@@ -31,12 +31,20 @@ class StoreFilters:
 
     async def sends(self, public_id: str, host: str, aet: str) -> bool:
         """Whether a stored instance goes to a destination. Undecided, UnknownResource."""
+        return await self.sends_what(
+            lambda: self._views.instance(public_id, _VIEW, lambda shown: shown), host, aet
+        )
+
+    async def sends_what(
+        self, make_tags: Callable[[], Awaitable[Mapping[str, Any]]], host: str, aet: str
+    ) -> bool:
+        """Whether an object of these simplified tags, which are made when somebody asks, goes to a destination."""
         tags: Mapping[str, Any] | None = None
         for each in self._filters:
             if not each.is_needed():
                 continue
             if tags is None:
-                tags = await self._views.instance(public_id, _VIEW, lambda shown: shown)
+                tags = await make_tags()
             try:
                 if not await each.sends(tags, host, aet):
                     return False

@@ -78,6 +78,20 @@ class JobTests(OutgoingCase):
             (request,) = other.asked
         self.assertEqual([item.ReferencedSOPInstanceUID for item in request.ReferencedSOPSequence], ["1.2.1.1.2"])
 
+    async def test_straight(self) -> None:
+        """Files that are sent without being stored are asked about, too."""
+        with sink() as peer:
+            await self.know(peer.port)
+            for modality, status in (("MR", 200), ("US", 500), ("CT", 200)):
+                data = dicom_object(sop=f"1.2.1.1.{status}", Modality=modality)
+                answer = await self.client.post("/modalities/sink/store-straight", data)
+                self.assertEqual(answer.status, status, answer.text)
+            self.assertEqual(answer.json()["SOPInstanceUID"], "1.2.1.1.200")
+            self.assertEqual(peer.sops, ["1.2.1.1.200"])
+        self.assertEqual(
+            [tags["Modality"] for tags, destination in await self.told()], ["MR", "US", "CT"]
+        )
+
     async def test_nothing_to_send(self) -> None:
         """Where all is kept here, the destination is not even asked."""
         stored = await self.client.store(dicom_object(Modality="MR"))

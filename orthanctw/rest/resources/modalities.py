@@ -9,7 +9,7 @@ from orthanctw.dicom.authoring import ValueOptions, elements_of
 from orthanctw.dicom.charset import DefaultEncoding
 from orthanctw.dicom.dictionary import Dictionary, format_tag
 from orthanctw.dicom.elements import Elements
-from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of
+from orthanctw.dicom.jsonforms import FormOptions, TagFormat, form_of, tags
 from orthanctw.dicom.scanner import scan
 from orthanctw.dicom.scuqueries import (
     ACCESSION_NUMBER,
@@ -47,6 +47,7 @@ from orthanctw.rest.transfers import resources_of, shown_resources, store_body
 from orthanctw.retrieval import Retrieval
 from orthanctw.settings.options import options_of
 from orthanctw.settings.structures import Modality, modality_json
+from orthanctw.storefilters import StoreFilters
 
 #: Fields of a modality that need not be configured.
 _ADDRESS: Final = ("AET", "Host", "Port", "Manufacturer", "UseDicomTls", "LocalAet")
@@ -153,6 +154,7 @@ class ModalityRoutes:
         exports: ExportLog,
         index: IIndex,
         dictionary: Dictionary,
+        store_filters: StoreFilters,
         *,
         checks_find: bool,
         default_encoding: DefaultEncoding,
@@ -165,6 +167,7 @@ class ModalityRoutes:
         self._exports = exports
         self._index = index
         self._dictionary = dictionary
+        self._store_filters = store_filters
         self._checks_find = checks_find
         self._default_encoding = default_encoding
 
@@ -269,7 +272,13 @@ class ModalityRoutes:
             transfer_syntax=scanned.transfer_syntax,
             content=content,
         )
-        await self._scu.store(remote, outgoing, ((sop_class, scanned.transfer_syntax),))
+
+        async def shown() -> Mapping[str, object]:
+            options = FormOptions(dictionary=self._dictionary, default_encoding=self._default_encoding.name)
+            return tags(scanned, TagFormat.SIMPLIFY, options)
+
+        if await self._store_filters.sends_what(shown, remote.host, remote.aet):
+            await self._scu.store(remote, outgoing, ((sop_class, scanned.transfer_syntax),))
         return json_reply({"SOPClassUID": sop_class, "SOPInstanceUID": sop_instance})
 
     # Query and retrieve
