@@ -141,9 +141,9 @@ class PythonParts:
             parts.http_filters.append(PythonHttpFilter(self.host))
             parts.events.subscribe(self._stored)
             parts.ingest.revision.add(PythonReceived(self.host))
+            parts.ingest.add_filter(PythonStoreFilter(self.host))
         if isinstance(parts.storage, ScriptedStorage):
             parts.storage.files = PythonFiles(self.host, parts.index)
-            parts.ingest.add_filter(PythonStoreFilter(self.host))
 
     def _objects(self) -> ScriptObjects:
         parts = self._parts
@@ -220,7 +220,7 @@ class PythonParts:
         late = self._reactor.callLater(max(_LEAST, deadline - self._reactor.seconds()), ended.cancel)
         try:
             await ended
-        except BaseException:  # noqa: BLE001
+        except CancelledError:
             log.error("Python scripts have not ended in time")
         finally:
             if late.active():
